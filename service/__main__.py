@@ -1,0 +1,203 @@
+"""The command line."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import click
+import psycopg
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from . import __version__, config, db, embedded, process
+
+LOOK_EVERY = 0.1  # seconds
+
+console = Console(stderr=True, highlight=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="csv-export-service")
+def cli() -> None:
+    """Export PostgreSQL data as large CSV files, in the background.
+
+    Settings come from environment variables; the README lists them.  Without
+    DATABASE_URL, an embedded PostgreSQL is started for the command's duration.
+    """
+
+
+@cli.command()
+def migrate() -> None:
+    """Install or update the schema and the two roles."""
+    with _database() as (_, url):
+        say("schema installed" if db.migrate(url) else "schema is up to date")
+
+
+@cli.command()
+def seed() -> None:
+    """Fill the demo table users (SEED_ROWS; only what is missing)."""
+    with _database() as (settings, url):
+        _seed(settings, url)
+
+
+@cli.command()
+@click.option(
+    "--slots", type=click.IntRange(0, 64), help="exports at a time; 0: API only"
+)
+def serve(slots: int | None) -> None:
+    """Run the API, and a worker beside it."""
+    with _database(slots) as (settings, url):
+        db.migrate(url)
+        asyncio.run(_run(settings, url, serve=True, work=slots != 0))
+
+
+@cli.command()
+@click.option("--slots", type=click.IntRange(1, 64), help="exports at a time")
+def worker(slots: int | None) -> None:
+    """Run a worker alone; any number of them may share a database."""
+    with _database(slots) as (settings, url):
+        db.migrate(url)
+        asyncio.run(_run(settings, url, serve=False, work=True))
+
+
+@cli.command()
+@click.option(
+    "--export", is_flag=True, help="export the default source, with a progress bar"
+)
+@click.option("--once", is_flag=True, help="end after that export")
+def up(export: bool, once: bool) -> None:
+    """Do everything: PostgreSQL, schema, seeds, API and worker."""
+    with _database() as (settings, url):
+        say(f"PostgreSQL is ready: psql {_quoted(url)}")
+        db.migrate(url)
+        _seed(settings, url)
+        asyncio.run(
+            _run(settings, url, serve=True, work=True, export=export or once, once=once)
+        )
+
+
+async def _run(
+    settings: config.Settings,
+    database_url: str,
+    *,
+    serve: bool,
+    work: bool,
+    export: bool = False,
+    once: bool = False,
+) -> None:
+    stopped = asyncio.create_task(process.until_stopped())
+    async with process.running(settings, database_url, serve=serve, work=work) as url:
+        say(f"serving on {url}" if serve else "working")
+        if export:
+            exported = asyncio.create_task(_export(settings, url))
+            await asyncio.wait({exported, stopped}, return_when="FIRST_COMPLETED")
+            if exported.done():
+                await exported
+            else:
+                exported.cancel()
+        if not once:
+            await stopped
+
+
+async def _export(settings: config.Settings, url: str) -> None:
+    """Export the default source through the API, as any client would."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    async with aiohttp.ClientSession(url, raise_for_status=True) as http:
+        began = time.monotonic()
+        async with http.post("/exports") as answer:
+            export = await answer.json()
+        with progress:
+            task = progress.add_task(export["source"], total=None, rows=0)
+            while export["status"] in ("pending", "processing"):
+                await asyncio.sleep(LOOK_EVERY)
+                async with http.get(f"/exports/{export['jobId']}") as answer:
+                    export = await answer.json()
+                done, share = export["bytes"], export["progress"]
+                total = done * 100 / share if share else None
+                progress.update(task, completed=done, total=total, rows=export["rows"])
+    if export["status"] != "completed":
+        raise click.ClickException(f"the export {export['status']}: {export['error']}")
+    seconds = max(time.monotonic() - began, 0.001)
+    path = settings.exports_dir / f"{export['jobId']}-{export['attempt']}.csv"
+    print(f"file    {path}")
+    print(f"rows    {export['rows']:,}")
+    print(f"bytes   {export['bytes']:,}")
+    print(f"speed   {export['bytes'] / seconds / 1e6:.1f} MB/s ({seconds:.2f} s)")
+    print(f"sha256  {export['sha256']}", flush=True)
+
+
+@contextmanager
+def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]:
+    """Yield the settings and a database: the one they name, or the embedded one."""
+    try:
+        settings = config.load()
+        if slots:
+            settings = settings.model_copy(update={"worker_slots": slots})
+        if settings.database_url:
+            yield settings, settings.database_url
+        else:
+            with embedded.Postgres(settings.embedded_dir) as url:
+                yield settings, url
+    except (
+        config.InvalidSettings,
+        db.DatabaseError,
+        embedded.EmbeddedError,
+        process.StartError,
+    ) as error:
+        raise click.ClickException(str(error)) from error
+    except psycopg.OperationalError as error:
+        raise click.ClickException(f"the database cannot be used: {error}") from error
+
+
+def _seed(settings: config.Settings, url: str) -> None:
+    began = time.monotonic()
+    db.migrate(url)
+    db.seed(url, settings.seed_rows)
+    say(f"{settings.seed_rows:,} users are there ({time.monotonic() - began:.1f} s)")
+
+
+def _quoted(conninfo: str) -> str:
+    return '"' + conninfo.replace('"', '\\"') + '"'
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    cli()
+
+
+if __name__ == "__main__":
+    main()

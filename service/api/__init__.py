@@ -1,0 +1,24 @@
+"""The HTTP interface: routes that end in one call of the queue."""
+
+from aiohttp import web
+
+from ..config import Settings
+from ..queue import Queue
+from ..storage import Directory
+from . import download, exports, health, problems
+from .keys import QUEUE, SETTINGS, STORAGE
+
+LARGEST_BODY = 1024 * 1024
+
+
+def create_app(settings: Settings, queue: Queue, storage: Directory) -> web.Application:
+    app = web.Application(
+        middlewares=[problems.middleware], client_max_size=LARGEST_BODY
+    )
+    app[SETTINGS] = settings
+    app[QUEUE] = queue
+    app[STORAGE] = storage
+    app.on_response_prepare.append(download.set_etag)
+    app.add_routes(health.routes)
+    app.add_routes(exports.routes)
+    return app

@@ -1,0 +1,103 @@
+"""Send a file that never changes, by RFC 9110.
+
+aiohttp's `FileResponse` does the sending, with sendfile.  It derives its own
+ETag from the modification time, answers 206 to a stale `If-Range` and 416 to
+units it does not know; so the preconditions are settled here, and it is given
+a request in which only a satisfiable `Range` is left.
+"""
+
+import base64
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+from aiohttp import ETag, hdrs, web
+
+from .problems import Problem
+
+CONDITIONS = (
+    hdrs.IF_MATCH,
+    hdrs.IF_NONE_MATCH,
+    hdrs.IF_MODIFIED_SINCE,
+    hdrs.IF_UNMODIFIED_SINCE,
+    hdrs.IF_RANGE,
+)
+CONTENT_ETAG = "content_etag"
+ONE_RANGE = re.compile(
+    r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE
+)
+
+
+async def send_file(
+    request: web.Request, path: Path, sha256: str, name: str
+) -> web.StreamResponse:
+    """Answer 200, 206, 304, 412 or 416 with the file whose digest is *sha256*."""
+    etag = ETag(sha256)
+    size = path.stat().st_size
+    headers = {
+        hdrs.CONTENT_DISPOSITION: _attachment(name),
+        hdrs.CONTENT_TYPE: "text/csv; charset=utf-8; header=present",
+        hdrs.CACHE_CONTROL: "private, no-cache",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if not _matches(request.if_match, etag, weakly=False, absent=True):
+        raise Problem(412, "The file is another one.")
+    if _matches(request.if_none_match, etag, weakly=True, absent=False):
+        unchanged = web.Response(
+            status=304, headers={hdrs.CACHE_CONTROL: "private, no-cache"}
+        )
+        unchanged.etag = etag
+        return unchanged
+    clean = request.headers.copy()
+    for header in CONDITIONS:
+        clean.popall(header, None)
+    if not _wants_range(request, etag, size):
+        clean.popall(hdrs.RANGE, None)
+    response = web.FileResponse(path, headers=headers)
+    response[CONTENT_ETAG] = etag
+    await response.prepare(request.clone(headers=clean))
+    return response
+
+
+async def set_etag(_request: web.Request, response: web.StreamResponse) -> None:
+    """Replace the ETag that `FileResponse` made by the one of the content."""
+    if CONTENT_ETAG in response:
+        response.etag = response[CONTENT_ETAG]
+
+
+def _attachment(name: str) -> str:
+    """Suggest *name*, in ASCII for old clients and in UTF-8 for all others (RFC 6266)."""
+    plain = re.sub(r"[^\w .()+-]", "_", name, flags=re.ASCII)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _matches(
+    given: tuple[ETag, ...] | None, ours: ETag, *, weakly: bool, absent: bool
+) -> bool:
+    if given is None:
+        return absent
+    return any(
+        one.value == "*" or one.value == ours.value and (weakly or not one.is_weak)
+        for one in given
+    )
+
+
+def _wants_range(request: web.Request, etag: ETag, size: int) -> bool:
+    """Is there one range to send?  Raises 416 if it lies outside the file."""
+    asked = ONE_RANGE.fullmatch(request.headers.get(hdrs.RANGE, ""))
+    if request.method != hdrs.METH_GET or not asked:
+        return False  # other units, and several ranges, are ignored: RFC 9110, 14.2
+    condition = request.headers.get(hdrs.IF_RANGE)
+    if condition is not None and condition.strip() != f'"{etag.value}"':
+        return False  # the client has a part of something else: send it all
+    first, last, suffix = asked.groups()
+    if first and last and int(last) < int(first):
+        return False  # invalid, hence ignored
+    if (int(first) >= size) if first else (int(suffix) == 0 or size == 0):
+        raise Problem(
+            416,
+            f"The file has {size} bytes.",
+            headers={hdrs.CONTENT_RANGE: f"bytes */{size}"},
+        )
+    return True

@@ -1,0 +1,11 @@
+"""What the handlers find in their application."""
+
+from aiohttp import web
+
+from ..config import Settings
+from ..queue import Queue
+from ..storage import Directory
+
+SETTINGS = web.AppKey("settings", Settings)
+QUEUE = web.AppKey("queue", Queue)
+STORAGE = web.AppKey("storage", Directory)

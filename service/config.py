@@ -1,0 +1,55 @@
+"""Settings, read once from the environment and frozen."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
+
+
+class InvalidSettings(Exception):
+    """The environment makes no sense; the text says which variable and why."""
+
+
+class Settings(BaseSettings):
+    """What an operator may choose.
+
+    Each field is the environment variable of the same name in capitals; an
+    empty variable counts as unset.  Durations are seconds.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    database_url: str | None = None
+    source_database_url: str | None = None
+    embedded_dir: Path = Path(".postgres")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    exports_dir: Path = Path("exports")
+    worker_slots: Annotated[int, Field(ge=1, le=64)] = 2
+    poll_interval: Seconds = 5
+    lease: Annotated[float, Field(ge=1, le=86_400)] = 30
+    heartbeat: Annotated[float, Field(gt=0, le=3_600)] = 2
+    drain_timeout: Annotated[float, Field(ge=0, le=86_400)] = 30
+    default_source: Annotated[str, Field(min_length=1)] = "users"
+    seed_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
+
+    def model_post_init(self, _context: object) -> None:
+        if self.heartbeat * 2 > self.lease:
+            raise InvalidSettings(
+                f"HEARTBEAT: {self.heartbeat:g} s is too seldom for a LEASE of "
+                f"{self.lease:g} s; make it half of that or less"
+            )
+
+
+def load() -> Settings:
+    """Read the environment; raise `InvalidSettings` with one clear line."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper()
+        given = first["input"]
+        raise InvalidSettings(f"{name}: {first['msg']} (it is {given!r})") from None

@@ -1,0 +1,117 @@
+"""The pump: one SELECT into one file, at the speed of libpq.
+
+One CopyData message is one row, so rows are counted exactly and for free.
+psycopg's `cursor.copy` is several times slower, and `get_copy_data(0)` blocks
+with the interpreter lock held; hence this loop, which never blocks inside
+libpq, in a thread of its own.
+"""
+
+import select
+import threading
+from collections.abc import Callable
+from contextlib import closing
+
+import psycopg
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
+
+from . import db, fence
+
+BLOCK = 128 * 1024  # bytes collected before each write: larger ones miss the cache
+CHECK_EVERY = 500  # milliseconds between looks at `stop` while nothing arrives
+
+
+class Stopped(Exception):
+    """Somebody called `stop`."""
+
+
+class RowsMissing(Exception):
+    """PostgreSQL sent another number of rows than it says it did."""
+
+
+class Copy:
+    """One SELECT being copied.  `run` takes a thread; all else is for any other.
+
+    `rows` and `bytes` grow while it runs.
+    """
+
+    def __init__(self, conninfo: str, name: str, sql: str) -> None:
+        self._conninfo = conninfo
+        self._name = name
+        self._sql = sql
+        self._stop = threading.Event()
+        self._conn: psycopg.Connection | None = None
+        self.rows = 0
+        self.bytes = 0
+
+    def run(self, write: Callable[[bytearray], None]) -> None:
+        """Pass the whole CSV to *write*, block by block.
+
+        Raises `psycopg.Error`, `fence.NotASelect`, `Stopped`, or whatever
+        *write* raises; the file is whole if, and only if, it returns.
+        """
+        with closing(db.open_source(self._conninfo, self._name)) as conn:
+            self._conn = conn
+            conn.execute("begin isolation level repeatable read read only")
+            fence.check(conn.pgconn, self._sql)
+            self._pump(conn.pgconn, write)
+
+    def stop(self) -> None:
+        """Make `run` raise `Stopped` soon, and the server drop its statement.
+
+        A cancel that arrives before the statement is lost: call it again
+        until `run` has returned.
+        """
+        self._stop.set()
+        if (conn := self._conn) is not None and not conn.closed:
+            conn.cancel_safe(timeout=2)
+
+    def _pump(self, pgconn: PGconn, write: Callable[[bytearray], None]) -> None:
+        self._raise_if_stopped()
+        poller = select.poll()
+        poller.register(pgconn.socket, select.POLLIN)
+        pgconn.send_query_params(fence.copy_command(self._sql), None)
+        pgconn.flush()
+        while pgconn.is_busy():
+            self._await_input(pgconn, poller)
+        started = pgconn.get_result()
+        assert started
+        fence.expect(started, ExecStatus.COPY_OUT)
+
+        get = pgconn.get_copy_data
+        block = bytearray()
+        rows = -1  # the header is a message too
+        while True:
+            size, row = get(1)
+            if size > 0:
+                block += row
+                rows += 1
+                if len(block) >= BLOCK:
+                    write(block)
+                    self.bytes += len(block)
+                    self.rows = rows
+                    block.clear()
+                    self._raise_if_stopped()
+            elif size == 0:
+                self._await_input(pgconn, poller)
+            else:
+                break
+        write(block)
+        self.bytes += len(block)
+        self.rows = rows
+        ended = pgconn.get_result()
+        assert ended
+        fence.expect(ended, ExecStatus.COMMAND_OK)
+        if ended.command_tuples != rows:
+            raise RowsMissing(
+                f"{rows} rows arrived, but {ended.command_tuples} were sent"
+            )
+
+    def _await_input(self, pgconn: PGconn, poller: select.poll) -> None:
+        while not poller.poll(CHECK_EVERY):
+            self._raise_if_stopped()
+        pgconn.consume_input()
+
+    def _raise_if_stopped(self) -> None:
+        if self._stop.is_set():
+            raise Stopped

@@ -1,0 +1,105 @@
+"""What runs in one process, and how it stops.
+
+A pool, a listener and a janitor; the HTTP server, the worker, or both.  The
+first SIGTERM or Ctrl-C drains: running exports finish, then everything closes
+in the reverse order.  The second one ends the process at once.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from aiohttp import web
+
+from . import db
+from .api import create_app
+from .config import Settings
+from .janitor import Janitor
+from .listener import Listener
+from .queue import Queue
+from .storage import Directory
+from .worker import Worker
+
+log = logging.getLogger(__name__)
+
+API_CONNECTIONS = 8  # to the queue, besides those of the slots
+CLOSING = 5.0  # seconds in which open requests may end
+
+
+class StartError(Exception):
+    """The process cannot start; the text says why and what to do."""
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, database_url: str, *, serve: bool, work: bool
+) -> AsyncIterator[str]:
+    """Run the service while the block lasts; yield its URL (empty without HTTP)."""
+    source = db.source_conninfo(settings, database_url) if work else ""
+    async with AsyncExitStack() as stack:
+        storage = Directory(settings.exports_dir)
+        pool = db.open_pool(
+            database_url, API_CONNECTIONS * serve + settings.worker_slots + 2
+        )
+        await stack.enter_async_context(pool)
+        queue = Queue(pool)
+        listener = Listener(database_url)
+        stack.push_async_callback(_end, asyncio.create_task(listener.run()))
+        janitor = Janitor(queue, every=settings.lease / 2)
+        stack.push_async_callback(_end, asyncio.create_task(janitor.run()))
+        url = ""
+        if serve:
+            url = await _serve(stack, settings, create_app(settings, queue, storage))
+        if work:
+            worker = Worker(settings, queue, listener, storage, source)
+            working = asyncio.create_task(worker.run())
+            stack.push_async_callback(_drain, worker, working)
+        yield url
+
+
+async def until_stopped() -> None:
+    """Return at the first SIGTERM or SIGINT; the second ends the process."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            os._exit(130)
+        log.info("stopping: running exports may finish; a second signal ends at once")
+        stopped.set()
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(one, stop)
+    await stopped.wait()
+
+
+async def _serve(
+    stack: AsyncExitStack, settings: Settings, app: web.Application
+) -> str:
+    runner = web.AppRunner(app, shutdown_timeout=CLOSING, access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, settings.host, settings.port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "set PORT to another one"
+        ) from error
+    host, port = runner.addresses[0][:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def _drain(worker: Worker, working: asyncio.Task[None]) -> None:
+    worker.drain()
+    await working
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,217 @@
+"""Slots that claim exports and copy them.
+
+claim -> copy -> keep the file -> complete, with a heartbeat beside the copy.
+Whoever holds the lease owns the partial; once a heartbeat, or the completion,
+says that the lease is lost, the worker owns nothing: it stops the server's
+statement, removes what it wrote and goes on with the next export.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import psycopg
+
+from .config import Settings
+from .copy import Copy, RowsMissing, Stopped
+from .fence import NotASelect
+from .listener import CHANGED, PENDING, Listener
+from .queue import Export, ExportError, LeaseLost, Queue
+from .storage import Directory, Partial
+
+log = logging.getLogger(__name__)
+
+STOP_EVERY = 0.2  # seconds between cancel requests until the copy has ended
+LONGEST_PAUSE = 5.0  # seconds between claims while the database refuses them
+
+
+class Worker:
+    """`settings.worker_slots` slots; `run` returns once `drain` was called.
+
+    Draining claims nothing more, lets running exports finish for
+    `settings.drain_timeout`, and hands the rest back.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        queue: Queue,
+        listener: Listener,
+        storage: Directory,
+        source: str,
+    ) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._settings = settings
+        self._queue = queue
+        self._listener = listener
+        self._storage = storage
+        self._source = source
+        self._draining = asyncio.Event()
+        self._drained_too_long = asyncio.Event()
+        self._wake = [asyncio.Event() for _ in range(settings.worker_slots)]
+        self._running: dict[str, asyncio.Event] = {}  # set: look at the lease now
+        self._threads = ThreadPoolExecutor(settings.worker_slots, "copy")
+
+    async def run(self) -> None:
+        forget = [
+            self._listener.subscribe(PENDING, self._hear_pending),
+            self._listener.subscribe(CHANGED, self._hear_changed),
+        ]
+        try:
+            async with asyncio.TaskGroup() as slots:
+                for wake in self._wake:
+                    slots.create_task(self._slot(wake))
+        finally:
+            for unsubscribe in forget:
+                unsubscribe()
+            self._threads.shutdown(wait=False)
+
+    def drain(self) -> None:
+        """Begin to shut down; see the class."""
+        self._draining.set()
+        self._hear_pending("")
+        asyncio.get_running_loop().call_later(
+            self._settings.drain_timeout, self._drained_too_long.set
+        )
+
+    def _hear_pending(self, _payload: str) -> None:
+        for wake in self._wake:
+            wake.set()
+
+    def _hear_changed(self, payload: str) -> None:
+        if not payload:
+            for look in self._running.values():
+                look.set()
+        elif look := self._running.get(payload):
+            look.set()
+
+    async def _slot(self, wake: asyncio.Event) -> None:
+        pause = 0.1
+        while not self._draining.is_set():
+            # Cleared before the claim: what is announced during it is not missed.
+            wake.clear()
+            try:
+                export = await self._queue.claim(self.name, self._settings.lease)
+            except psycopg.Error as error:
+                log.warning("cannot claim: %s", error)
+                await _wait(self._draining, pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            pause = 0.1
+            if export is None:
+                await _wait(wake, self._settings.poll_interval)
+            else:
+                await self._run(export)
+
+    async def _run(self, export: Export) -> None:
+        name = f"{export.id}-{export.attempt}.csv"
+        copy = Copy(self._source, f"export {export.id}", export.sql_text)
+        look = self._running[str(export.id)] = asyncio.Event()
+        copying = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._copy, copy, name
+        )
+        beating = asyncio.create_task(self._heartbeats(export, copy, look))
+        late = asyncio.create_task(self._drained_too_long.wait())
+        try:
+            await asyncio.wait({copying, beating, late}, return_when="FIRST_COMPLETED")
+            if not copying.done():
+                await _halt(copy, copying)
+            if beating.done():
+                raise LeaseLost
+            if late.done() and copying.exception():
+                await self._insist(self._queue.release, export)
+                log.info("export %s handed back", export.id)
+                return
+            file = await copying
+            await self._insist(
+                self._queue.complete, export, copy.rows, file.bytes, file.sha256
+            )
+            log.info("export %s completed: %d rows", export.id, copy.rows)
+        except LeaseLost:
+            self._storage.delete(name)
+            log.info(
+                "export %s is no longer ours: attempt %d dropped",
+                export.id,
+                export.attempt,
+            )
+        except Exception as error:
+            self._storage.delete(name)
+            known = isinstance(error, (psycopg.Error, NotASelect, RowsMissing, OSError))
+            log.warning("export %s failed: %s", export.id, error, exc_info=not known)
+            with suppress(LeaseLost):
+                await self._insist(self._queue.fail, export, describe(error))
+        finally:
+            del self._running[str(export.id)]
+            beating.cancel()
+            late.cancel()
+
+    async def _insist(
+        self, tell: Callable[..., Awaitable[None]], export: Export, *result: object
+    ) -> None:
+        """Say the last word about *export*, again while the database is away.
+
+        All of them may be repeated.  After the length of a lease somebody
+        else has the export: raise `LeaseLost`.
+        """
+        pause = 0.1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.lease):
+                while True:
+                    try:
+                        return await tell(export, *result)
+                    except psycopg.OperationalError as error:
+                        log.warning("export %s: cannot tell: %s", export.id, error)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+        raise LeaseLost
+
+    def _copy(self, copy: Copy, name: str) -> Partial:
+        with self._storage.create(name) as partial:
+            copy.run(partial.write)
+            partial.keep()
+        return partial
+
+    async def _heartbeats(
+        self, export: Export, copy: Copy, look: asyncio.Event
+    ) -> None:
+        """Keep the lease; return when it is lost."""
+        while True:
+            await _wait(look, self._settings.heartbeat)
+            look.clear()
+            try:
+                await self._queue.heartbeat(
+                    export, self._settings.lease, copy.rows, copy.bytes
+                )
+            except LeaseLost:
+                return
+            except psycopg.Error as error:
+                log.warning("export %s: heartbeat failed: %s", export.id, error)
+
+
+def describe(error: Exception) -> ExportError:
+    """Say what went wrong, with PostgreSQL's own words where it was PostgreSQL."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return ExportError(
+            message=error.diag.message_primary,
+            sqlstate=error.sqlstate,
+            hint=error.diag.message_hint,
+            detail=error.diag.message_detail,
+        )
+    return ExportError(message=str(error).strip() or type(error).__name__)
+
+
+async def _halt(copy: Copy, copying: asyncio.Future[Partial]) -> None:
+    while not copying.done():
+        with suppress(psycopg.Error):
+            await asyncio.to_thread(copy.stop)
+        await asyncio.wait({copying}, timeout=STOP_EVERY)
+    copying.exception()  # expected: it was stopped
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

@@ -1,0 +1,36 @@
+create or replace function announce_exports()
+returns trigger
+language plpgsql
+as $$
+declare
+    changed uuid[];
+    woken boolean;
+begin
+    if tg_op = 'UPDATE' then
+        select array_agg(id), bool_or(n.status = 'pending') into changed, woken
+        from new_rows as n
+        join old_rows as o using (id)
+        where n.status <> o.status;
+    elsif tg_op = 'INSERT' then
+        select array_agg(id), count(*) > 0 into changed, woken from new_rows;
+    else
+        select array_agg(id), false into changed, woken from old_rows;
+    end if;
+    if changed is null then
+        return null;
+    end if;
+    perform pg_notify(
+        'exports', case when cardinality(changed) = 1 then changed[1]::text else '' end
+    );
+    if woken then
+        perform pg_notify('exports_pending', '');
+    end if;
+    return null;
+end
+$$;
+comment on function announce_exports() is $$
+Notify once a statement: 'exports' when a status changed, with the id if there
+is only one; 'exports_pending' when there is something to claim.
+
+It says look, never what: whoever hears it reads the rows again.
+$$;

@@ -1,0 +1,78 @@
+create or replace function guard_export()
+returns trigger
+language plpgsql
+as $$
+declare
+    by_hand text[];
+begin
+    if new.transition is null then
+        if new.status = 'cancelled' and old.status in ('pending', 'processing') then
+            by_hand := '{status}';
+        elsif new.status = old.status and old.status = 'pending' then
+            by_hand := '{priority,run_at,max_attempts}';
+        elsif new.status = old.status and old.status <> 'processing' then
+            by_hand := '{expires_at}';
+        else
+            raise object_not_in_prerequisite_state using
+                message = format(
+                    'export %s is %s: it cannot be %s by hand', old.id, old.status,
+                    case when new.status = old.status
+                        then 'changed' else 'made ' || new.status
+                    end
+                ),
+                hint = case
+                    when old.status in ('pending', 'processing')
+                        then 'It can be cancelled: select cancel_export(id).'
+                    when old.status in ('failed', 'cancelled')
+                        then 'It can be started again: select retry_export(id).'
+                    else 'It has ended. Submit a new one.'
+                end;
+        end if;
+        if to_jsonb(new) - by_hand - '{progress,file_path}'::text[]
+            <> to_jsonb(old) - by_hand - '{progress,file_path}'::text[]
+        then
+            raise object_not_in_prerequisite_state using
+                message = format(
+                    'export %s is %s: only %s can be changed by hand',
+                    old.id, old.status, array_to_string(by_hand, ', ')
+                ),
+                hint = 'To ask for something else, submit a new export.';
+        end if;
+    elsif (old.status, new.status) not in (
+        ('pending', 'processing'),      -- claim
+        ('processing', 'processing'),   -- heartbeat
+        ('processing', 'completed'),    -- complete
+        ('processing', 'failed'),       -- fail, rescue
+        ('processing', 'pending'),      -- release, rescue, fail
+        ('pending', 'cancelled'),       -- cancel
+        ('processing', 'cancelled'),    -- cancel
+        ('failed', 'pending'),          -- retry
+        ('cancelled', 'pending')        -- retry
+    ) or new.attempt <> old.attempt + (new.transition = 'claim')::int
+    then
+        raise object_not_in_prerequisite_state using
+            message = format(
+                '%s cannot take an export from %s to %s', new.transition, old.status, new.status
+            );
+    end if;
+    new.transition := null;
+    if new.status = 'cancelled' and old.status <> 'cancelled' then
+        new.worker := null;
+        new.lease_expires_at := null;
+        new.finished_at := clock_timestamp();
+    elsif new.status = 'pending' and old.status <> 'pending' then
+        new.rows := 0;
+        new.bytes := 0;
+        new.started_at := null;
+        new.finished_at := null;
+    end if;
+    return new;
+end
+$$;
+comment on function guard_export() is $$
+Let only the transitions of the state diagram through.
+
+The functions announce themselves in the column transition, which I clear.  By
+hand, an UPDATE to 'cancelled' is honoured as a cancel, a pending export may be
+rescheduled, and an ended one may be kept longer or shorter.
+$$;

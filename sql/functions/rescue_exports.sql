@@ -1,0 +1,27 @@
+create or replace function rescue_exports()
+returns setof exports
+language sql
+as $$
+    update exports
+    set transition = 'rescue',
+        failures = failures + 1,
+        worker = null,
+        lease_expires_at = null,
+        error = jsonb_build_object(
+            'message',
+            format('the lease of attempt %s ran out: worker %s was lost', attempt, worker)
+        ),
+        (status, run_at, finished_at) = (
+            select * from after_failure(failures + 1, max_attempts, interval '0')
+        )
+    where id in (
+        select id from exports
+        where status = 'processing' and lease_expires_at < now()
+        for update skip locked
+    )
+    returning *;
+$$;
+comment on function rescue_exports is $$
+processing -> pending, or failed once its attempts are used up: every export
+whose lease ran out.  Returns them as they are now.  Anybody may call it.
+$$;

@@ -1,0 +1,24 @@
+create or replace function retry_export(p_id uuid)
+returns export_status
+language plpgsql
+as $$
+declare
+    outcome export_status;
+begin
+    update exports
+    set transition = 'retry',
+        status = 'pending',
+        failures = 0,
+        run_at = clock_timestamp(),
+        error = null,
+        expires_at = null
+    where id = p_id and status in ('failed', 'cancelled');
+    select status into outcome from exports where id = p_id;
+    return outcome;
+end
+$$;
+comment on function retry_export is $$
+failed, cancelled -> pending: I want it after all, with all its attempts.
+
+Returns the status it has now, whatever it was; null if there is none.
+$$;

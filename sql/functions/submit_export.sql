@@ -1,0 +1,41 @@
+create or replace function submit_export()
+returns trigger
+language plpgsql
+as $$
+begin
+    if (
+        new.status, new.attempt, new.failures, new.rows, new.bytes
+    ) is distinct from ('pending'::export_status, 0, 0::smallint, 0::bigint, 0::bigint)
+        or num_nonnulls(
+            new.worker, new.lease_expires_at, new.sha256, new.error,
+            new.started_at, new.finished_at, new.expires_at
+        ) > 0
+    then
+        raise check_violation using
+            message = 'an export starts as pending, with nothing done yet',
+            hint = 'Insert only what you ask for: source and columns, or query; priority, run_at, max_attempts.';
+    end if;
+    new.created_at := clock_timestamp();
+    if new.source is null and new.query is null then
+        new.source := coalesce(
+            nullif(current_setting('exports.default_source', true), ''), 'users'
+        );
+    end if;
+    if new.query is null then
+        new.sql_text := compile_select(new.source, new.columns);
+        new.estimated_rows := (
+            explain_as_reader(new.sql_text, 'pg_catalog') -> 0 -> 'Plan' ->> 'Plan Rows'
+        )::numeric;
+    elsif new.query ~ '\S' then
+        new.sql_text := regexp_replace(new.query, ';\s*$', '');
+        new.estimated_rows := check_query(new.sql_text);
+    else
+        new.sql_text := '';  -- a_query_is_not_blank refuses it
+    end if;
+    return new;
+end
+$$;
+comment on function submit_export() is $$
+-> pending: compile the request into the SELECT that will run, and refuse it
+now if csv_reader could not run it.
+$$;

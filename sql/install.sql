@@ -1,0 +1,34 @@
+-- Install or update by hand, as an administrator of the database:
+--
+--     psql -d DATABASE -f sql/install.sql
+--
+-- `python -m service migrate` does the same, and remembers that it did.
+
+\set ON_ERROR_STOP on
+begin;
+select pg_advisory_xact_lock(6517622) \g /dev/null
+\ir roles.sql
+\ir reader.sql
+set local role csv_service;
+\ir ledger.sql
+select not exists (select from exports_migrations where name = '0001-exports') as missing \gset
+\if :missing
+\ir migrations/0001-exports.sql
+\endif
+\ir functions/after_failure.sql
+\ir functions/announce_exports.sql
+\ir functions/cancel_export.sql
+\ir functions/check_query.sql
+\ir functions/claim_export.sql
+\ir functions/compile_select.sql
+\ir functions/complete_export.sql
+\ir functions/fail_export.sql
+\ir functions/guard_export.sql
+\ir functions/heartbeat_export.sql
+\ir functions/release_export.sql
+\ir functions/rescue_exports.sql
+\ir functions/retry_export.sql
+\ir functions/submit_export.sql
+\ir views.sql
+\ir triggers.sql
+commit;

@@ -1,0 +1,17 @@
+create or replace trigger submit before insert on exports
+for each row execute function submit_export();
+
+create or replace trigger guard before update on exports
+for each row execute function guard_export();
+
+create or replace trigger announce_insert after insert on exports
+referencing new table as new_rows
+for each statement execute function announce_exports();
+
+create or replace trigger announce_update after update on exports
+referencing old table as old_rows new table as new_rows
+for each statement execute function announce_exports();
+
+create or replace trigger announce_delete after delete on exports
+referencing old table as old_rows
+for each statement execute function announce_exports();

@@ -1,0 +1,177 @@
+"""Real servers, a database for each test, and nothing left behind.
+
+Every major version that can be run here is one parameter of `server`.  CI
+names those that must be there in REQUIRE_POSTGRES.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from service import db, embedded, process
+from service.config import Settings
+
+VERSIONS = sorted(embedded.find_binaries())
+USERS = 2_000
+PATIENCE = 30.0  # seconds until an event that does not come fails the test
+
+
+def pytest_report_header() -> str:
+    return f"PostgreSQL: {', '.join(map(str, VERSIONS))}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "newest: needs no more than one version of PostgreSQL"
+    )
+    missing = {int(v) for v in os.environ.get("REQUIRE_POSTGRES", "").split()} - set(
+        VERSIONS
+    )
+    if missing or not VERSIONS:
+        raise pytest.UsageError(f"PostgreSQL {sorted(missing)} cannot be run here")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames:
+        newest = any(metafunc.definition.iter_markers("newest"))
+        versions = VERSIONS[-1:] if newest else VERSIONS
+        metafunc.parametrize(
+            "server",
+            versions,
+            ids=[f"pg{v}" for v in versions],
+            indirect=True,
+            scope="session",
+        )
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A folder that the server's user can reach, also when the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="csv-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, scratch: Path) -> Iterator[str]:
+    """The conninfo of a server whose database `pattern` is migrated and seeded."""
+    os.environ["PGTZ"] = "UTC"
+    quick = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+    version: int = request.param
+    with embedded.Postgres(
+        scratch / str(version), version=version, settings=quick
+    ) as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            conn.execute("create database pattern")
+        pattern = make_conninfo(conninfo, dbname="pattern")
+        db.migrate(pattern)
+        db.seed(pattern, USERS)
+        yield conninfo
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[str]:
+    """The conninfo of a new database, made from the pattern."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(f"create database {name} template pattern")
+        yield make_conninfo(server, dbname=name)
+        left = conn.execute(
+            "select application_name, query from pg_stat_activity"
+            " where datname = %s and usename = 'csv_reader'",
+            [name],
+        ).fetchall()
+        conn.execute(f"drop database {name} with (force)")
+        assert not left, "COPYs outlived the test"
+
+
+@pytest.fixture
+def conn(database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A psql user's connection, each statement in a transaction of its own."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture
+def exports_dir(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    yield folder
+    assert not list(folder.glob(".*.partial")), "partials outlived the test"
+
+
+@dataclass
+class Service:
+    url: str
+    http: aiohttp.ClientSession
+    settings: Settings
+    database: str
+
+    async def export(self, **request: Any) -> dict[str, Any]:
+        async with self.http.post("/exports", json=request or None) as answer:
+            assert answer.status == 202, await answer.text()
+            return await answer.json()
+
+    async def ended(self, id: str) -> dict[str, Any]:
+        """Wait until the export has ended, and return it."""
+
+        async def look() -> dict[str, Any] | None:
+            async with self.http.get(f"/exports/{id}") as answer:
+                export: dict[str, Any] = await answer.json()
+            return None if export["status"] in ("pending", "processing") else export
+
+        return await eventually(look)
+
+
+async def eventually(
+    look: Callable[[], Awaitable[Any]], patience: float = PATIENCE
+) -> Any:
+    """Return the first true answer of *look*, which reads real state."""
+    async with asyncio.timeout(patience):
+        while not (found := await look()):
+            await asyncio.sleep(0.01)
+        return found
+
+
+Start = Callable[..., Awaitable[Service]]
+
+
+@pytest.fixture
+async def start(database: str, exports_dir: Path) -> AsyncIterator[Start]:
+    """Start the service in this process; settings by name, `serve` and `work` as given."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            *, serve: bool = True, work: bool = True, **chosen: Any
+        ) -> Service:
+            chosen = {"poll_interval": 600, "drain_timeout": 0, **chosen}
+            settings = Settings(
+                database_url=database, exports_dir=exports_dir, port=0, **chosen
+            )
+            url = await stack.enter_async_context(
+                process.running(settings, database, serve=serve, work=work)
+            )
+            http = aiohttp.ClientSession(url or None)
+            await stack.enter_async_context(http)
+            return Service(url, http, settings, database)
+
+        yield start
+
+
+@pytest.fixture
+async def service(start: Start) -> Service:
+    """API and worker, polling so seldom that only notifications can make them quick."""
+    return await start()
