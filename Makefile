@@ -17,9 +17,9 @@ lint: .venv/.test
 	$(BIN) -m black --quiet --check service tests
 	$(BIN) -m isort --quiet --check service tests
 	$(BIN) -m flake8 service tests
-	.venv/bin/codespell
+	$(BIN) -m codespell_lib
 	$(BIN) -m mypy
-	.venv/bin/lint-imports --no-cache
+	$(BIN) .venv/bin/lint-imports --no-cache
 
 bench: .venv/.test
 	$(BIN) -m tests.bench

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -37,6 +39,16 @@ class Settings(BaseSettings):
     seed_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
 
     def model_post_init(self, _context: object) -> None:
+        for name in ("database_url", "source_database_url"):
+            if (conninfo := getattr(self, name)) is not None:
+                try:
+                    conninfo_to_dict(conninfo)
+                except ProgrammingError:
+                    # Without the value: it may hold a password.
+                    raise InvalidSettings(
+                        f"{name.upper()}: neither postgresql://user@host/database nor "
+                        "host=… dbname=…"
+                    ) from None
         if self.heartbeat * 2 > self.lease:
             raise InvalidSettings(
                 f"HEARTBEAT: {self.heartbeat:g} s is too seldom for a LEASE of "

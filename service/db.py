@@ -9,7 +9,7 @@ import hashlib
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg import errors, sql
@@ -177,13 +177,12 @@ def _applied(conn: psycopg.Connection) -> dict[str, str | None]:
 
 
 def _run_file(conn: psycopg.Connection, path: Path) -> None:
-    conn.execute(cast(LiteralString, path.read_text(encoding="utf-8")))
+    conn.execute(path.read_bytes())
 
 
 def _as_reader(database_url: str, password: str | None) -> str:
-    params = conninfo_to_dict(database_url)
-    params.pop("password", None)
-    return make_conninfo(**{**params, "user": "csv_reader", "password": password})
+    params: dict[str, Any] = conninfo_to_dict(database_url)
+    return make_conninfo(**params | {"user": "csv_reader", "password": password})
 
 
 def _give_reader_a_login(conn: psycopg.Connection, database_url: str) -> None:

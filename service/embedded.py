@@ -196,7 +196,13 @@ class Postgres:
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".new-", dir=self.data_dir.parent))
         self._own(unfinished)
-        command = [bindir / "initdb", "-D", unfinished, "-U", "postgres"]
+        command: list[str | Path] = [
+            bindir / "initdb",
+            "-D",
+            unfinished,
+            "-U",
+            "postgres",
+        ]
         command += ["--auth=trust", "--encoding=UTF8", "--locale=C"]
         if int(_run([bindir / "postgres", "--version"]).split()[2].split(".")[0]) >= 17:
             command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -285,7 +291,7 @@ def _tail(log: Path) -> str:
 
 
 def _run(command: Sequence[str | Path], **how: Any) -> str:
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **how
     )
     if done.returncode:

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
 
@@ -21,6 +21,7 @@ from .janitor import Janitor
 from .listener import Listener
 from .queue import Queue
 from .storage import Directory
+from .tasks import end
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,9 @@ async def running(
         await stack.enter_async_context(pool)
         queue = Queue(pool)
         listener = Listener(database_url)
-        stack.push_async_callback(_end, asyncio.create_task(listener.run()))
+        stack.push_async_callback(end, asyncio.create_task(listener.run()))
         janitor = Janitor(queue, every=settings.lease / 2)
-        stack.push_async_callback(_end, asyncio.create_task(janitor.run()))
+        stack.push_async_callback(end, asyncio.create_task(janitor.run()))
         url = ""
         if serve:
             url = await _serve(stack, settings, create_app(settings, queue, storage))
@@ -97,9 +98,3 @@ async def _serve(
 async def _drain(worker: Worker, working: asyncio.Task[None]) -> None:
     worker.drain()
     await working
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -13,15 +13,17 @@ import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import psycopg
 
 from .config import Settings
-from .copy import Copy, RowsMissing, Stopped
+from .copy import Copy, RowsMissing
 from .fence import NotASelect
 from .listener import CHANGED, PENDING, Listener
 from .queue import Export, ExportError, LeaseLost, Queue
 from .storage import Directory, Partial
+from .tasks import end, wait
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +88,8 @@ class Worker:
         if not payload:
             for look in self._running.values():
                 look.set()
-        elif look := self._running.get(payload):
-            look.set()
+        elif payload in self._running:
+            self._running[payload].set()
 
     async def _slot(self, wake: asyncio.Event) -> None:
         pause = 0.1
@@ -98,12 +100,12 @@ class Worker:
                 export = await self._queue.claim(self.name, self._settings.lease)
             except psycopg.Error as error:
                 log.warning("cannot claim: %s", error)
-                await _wait(self._draining, pause)
+                await wait(self._draining, pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             pause = 0.1
             if export is None:
-                await _wait(wake, self._settings.poll_interval)
+                await wait(wake, self._settings.poll_interval)
             else:
                 await self._run(export)
 
@@ -117,7 +119,8 @@ class Worker:
         beating = asyncio.create_task(self._heartbeats(export, copy, look))
         late = asyncio.create_task(self._drained_too_long.wait())
         try:
-            await asyncio.wait({copying, beating, late}, return_when="FIRST_COMPLETED")
+            events: list[asyncio.Future[Any]] = [copying, beating, late]
+            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
             if not copying.done():
                 await _halt(copy, copying)
             if beating.done():
@@ -146,8 +149,8 @@ class Worker:
                 await self._insist(self._queue.fail, export, describe(error))
         finally:
             del self._running[str(export.id)]
-            beating.cancel()
-            late.cancel()
+            await end(beating)
+            await end(late)
 
     async def _insist(
         self, tell: Callable[..., Awaitable[None]], export: Export, *result: object
@@ -180,7 +183,7 @@ class Worker:
     ) -> None:
         """Keep the lease; return when it is lost."""
         while True:
-            await _wait(look, self._settings.heartbeat)
+            await wait(look, self._settings.heartbeat)
             look.clear()
             try:
                 await self._queue.heartbeat(
@@ -210,8 +213,3 @@ async def _halt(copy: Copy, copying: asyncio.Future[Partial]) -> None:
             await asyncio.to_thread(copy.stop)
         await asyncio.wait({copying}, timeout=STOP_EVERY)
     copying.exception()  # expected: it was stopped
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)

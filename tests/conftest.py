@@ -8,6 +8,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -89,11 +90,14 @@ def database(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(f"create database {name} template pattern")
         yield make_conninfo(server, dbname=name)
-        left = conn.execute(
+        deadline = time.monotonic() + 2  # the server notices a closed connection soon
+        while left := conn.execute(
             "select application_name, query from pg_stat_activity"
             " where datname = %s and usename = 'csv_reader'",
             [name],
-        ).fetchall()
+        ).fetchall():
+            if time.monotonic() > deadline:
+                break
         conn.execute(f"drop database {name} with (force)")
         assert not left, "COPYs outlived the test"
 

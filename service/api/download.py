@@ -22,7 +22,7 @@ CONDITIONS = (
     hdrs.IF_UNMODIFIED_SINCE,
     hdrs.IF_RANGE,
 )
-CONTENT_ETAG = "content_etag"
+CONTENT_ETAG = web.ResponseKey("content_etag", ETag)
 ONE_RANGE = re.compile(
     r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE
 )

@@ -1,0 +1,139 @@
+"""Migrations: repeated, at once, from psql, with passwords."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from service import db, embedded
+from service.config import Settings
+
+Conn = psycopg.Connection[Any]
+
+TABLES = "select count(*) from pg_class where relname in ('exports', 'live_exports')"
+
+
+@pytest.fixture
+def empty(server: str) -> Iterator[str]:
+    """A database that has never seen the service."""
+    name = f"empty_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(f"create database {name} template template0")
+        yield make_conninfo(server, dbname=name)
+        conn.execute(f"drop database {name} with (force)")
+
+
+def test_twenty_starts_at_once_install_once(empty: str) -> None:
+    with ThreadPoolExecutor(20) as threads:
+        changed = list(threads.map(db.migrate, [empty] * 20))
+    assert changed.count(True) == 1
+    assert db.migrate(empty) is False
+    with psycopg.connect(empty) as conn:
+        assert conn.execute(TABLES).fetchone() == (2,)
+        owners = conn.execute(
+            "select distinct proowner::regrole::text from pg_proc"
+            " where pronamespace = 'public'::regnamespace order by 1"
+        ).fetchall()
+        assert owners == [("csv_reader",), ("csv_service",)]
+
+
+def test_several_databases_of_one_cluster_install_at_once(server: str) -> None:
+    names = [f"beside_{uuid.uuid4().hex}" for _ in range(4)]
+    with psycopg.connect(server, autocommit=True) as conn:
+        for name in names:
+            conn.execute(f"create database {name} template template0")
+        try:
+            with ThreadPoolExecutor(4) as threads:
+                changed = list(
+                    threads.map(
+                        db.migrate, [make_conninfo(server, dbname=n) for n in names]
+                    )
+                )
+            assert changed == [True] * 4
+        finally:
+            for name in names:
+                conn.execute(f"drop database {name} with (force)")
+
+
+def test_psql_installs_the_same_files(empty: str) -> None:
+    psql = embedded.find_binaries()[max(embedded.find_binaries())] / "psql"
+    install = [psql, "-Xq", "-d", empty, "-f", db.resource("sql") / "install.sql"]
+    for _ in range(2):
+        done = subprocess.run(install, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    db.migrate(empty)
+    with psycopg.connect(empty, autocommit=True) as conn:
+        conn.execute("insert into exports (query) values ('select 1')")
+    listed = (db.resource("sql") / "install.sql").read_text()
+    for path in db.resource("sql").rglob("*.sql"):
+        assert path.name == "install.sql" or path.name in listed
+
+
+def test_an_older_version_leaves_a_newer_database_alone(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("insert into exports_migrations (name) values ('9999-later')")
+    with pytest.raises(
+        db.DatabaseError, match="newer than this version: it has 9999-later"
+    ):
+        db.migrate(database)
+
+
+def test_a_service_role_of_its_own_is_enough(database: str) -> None:
+    as_service = make_conninfo(database, user="csv_service")
+    assert db.migrate(as_service) is False
+    with psycopg.connect(as_service, autocommit=True) as conn:
+        conn.execute("insert into exports default values")
+        assert conn.execute("select id from claim_export('w', '1 min')").rowcount == 1
+
+
+def test_without_rights_it_says_whom_to_ask(server: str, empty: str) -> None:
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(
+            "do $$ begin create role nobody_special login;"
+            " exception when duplicate_object or unique_violation then null; end $$"
+        )
+    with pytest.raises(db.DatabaseError, match="administrator"):
+        db.migrate(make_conninfo(empty, user="nobody_special"))
+
+
+def test_seeding_twice_adds_nothing_and_more_adds_the_rest(
+    conn: Conn, database: str
+) -> None:
+    digest = "select count(*), md5(string_agg(u::text, '' order by id)) from users as u"
+    before = conn.execute(digest).fetchone()
+    db.seed(database, 2_000)
+    assert conn.execute(digest).fetchone() == before
+    db.seed(database, 2_500)
+    assert conn.execute("select count(*), max(id) from users").fetchone() == (
+        2_500,
+        2_500,
+    )
+
+
+@pytest.mark.newest
+def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
+    server: str, scratch: Path
+) -> None:
+    """A cluster of its own: roles, and what they log in with, are the cluster's."""
+    cluster = scratch / f"passwords-{uuid.uuid4().hex}"
+    with embedded.Postgres(cluster, settings={"fsync": "off"}) as trusted:
+        with psycopg.connect(trusted, autocommit=True) as conn:
+            conn.execute("alter role postgres password 'it''s \"secret\"'")
+            conn.execute("create database other")
+        (cluster / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+        admin = make_conninfo(trusted, password='it\'s "secret"')
+        with psycopg.connect(admin, autocommit=True) as conn:
+            conn.execute("select pg_reload_conf()")
+        for url in (admin, make_conninfo(admin, dbname="other")):
+            db.migrate(url)
+            source = db.source_conninfo(Settings(database_url=url), url)
+            with psycopg.connect(source) as conn:
+                assert conn.execute("select current_user").fetchone() == ("csv_reader",)
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    conn.execute("select password from reader_login")

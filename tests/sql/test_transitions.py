@@ -1,0 +1,318 @@
+"""The state diagram, walked as SQL: every step that is legal, and those that are not."""
+
+import itertools
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+Conn = psycopg.Connection[Any]
+
+STATUSES = ("pending", "processing", "completed", "failed", "cancelled")
+DIGEST = "a" * 64
+
+
+def make(conn: Conn, status: str, **columns: Any) -> Any:
+    """Bring a new export to *status* by the functions alone; return its id."""
+    row = conn.execute("insert into exports default values returning id").fetchone()
+    assert row
+    (id,) = row
+    if status == "cancelled":
+        conn.execute("select cancel_export(%s)", [id])
+    elif status != "pending":
+        claimed = conn.execute(
+            "select id from claim_export('worker', '1 min')"
+        ).fetchone()
+        assert claimed == (id,)
+        if status == "completed":
+            conn.execute("select complete_export(%s, 1, 10, 100, %s)", [id, DIGEST])
+        elif status == "failed":
+            conn.execute("""select fail_export(%s, 1, '{"message": "no"}')""", [id])
+    assert value(conn, "select status from exports where id = %s", id) == status
+    return id
+
+
+def value(conn: Conn, statement: Any, *params: Any) -> Any:
+    row = conn.execute(statement, params).fetchone()
+    return row[0] if row else None
+
+
+def whole(conn: Conn, id: Any) -> Any:
+    return value(conn, "select to_jsonb(e) from exports as e where id = %s", id)
+
+
+def age_lease(conn: Conn) -> None:
+    """Let every lease have run out a second ago, as if time had passed."""
+    conn.execute(
+        "update exports set transition = 'heartbeat', lease_expires_at = now() - interval '1 s'"
+        " where status = 'processing'"
+    )
+
+
+@pytest.mark.parametrize("before, after", [*itertools.product(STATUSES, STATUSES)])
+def test_by_hand_an_export_can_only_be_cancelled(
+    conn: Conn, before: str, after: str
+) -> None:
+    id = make(conn, before)
+    old = whole(conn, id)
+    allowed = (after == "cancelled" and before in ("pending", "processing")) or (
+        before == after != "processing"
+    )
+    if allowed:
+        conn.execute("update exports set status = %s", [after])
+        assert value(conn, "select status from exports") == after
+    else:
+        with pytest.raises(errors.ObjectNotInPrerequisiteState, match="by hand"):
+            conn.execute("update exports set status = %s", [after])
+        assert whole(conn, id) == old
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        "attempt = attempt + 1",
+        "rows = 5",
+        "sql_text = 'select 2'",
+        "query = 'select 2', source = null",
+        "columns = '{id}'",
+        "worker = 'me'",
+        "id = gen_random_uuid()",
+        "created_at = now() - interval '1 day'",
+    ],
+)
+def test_by_hand_nothing_else_of_an_export_changes(
+    conn: Conn, status: str, change: str
+) -> None:
+    id = make(conn, status)
+    old = whole(conn, id)
+    with pytest.raises(errors.ObjectNotInPrerequisiteState, match="by hand"):
+        conn.execute(f"update exports set {change}")
+    assert whole(conn, id) == old
+
+
+def test_by_hand_a_pending_export_is_rescheduled_and_an_ended_one_kept_longer(
+    conn: Conn,
+) -> None:
+    make(conn, "completed")
+    conn.execute("update exports set expires_at = now() + interval '1 year'")
+    id = make(conn, "pending")
+    conn.execute(
+        "update exports set priority = 7, run_at = now() + interval '1 h' where id = %s",
+        [id],
+    )
+    assert conn.execute("select * from claim_export('w', '1 min')").fetchall() == []
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize(
+    "call, leads_to",
+    [
+        ("heartbeat_export(id, 1, '1 min', 5, 50)", {"processing": "processing"}),
+        (f"complete_export(id, 1, 10, 100, '{DIGEST}')", {"processing": "completed"}),
+        ("""fail_export(id, 1, '{"message": "no"}')""", {"processing": "failed"}),
+        (
+            """fail_export(id, 1, '{"message": "no"}', '1 s')""",
+            {"processing": "pending"},
+        ),
+        ("release_export(id, 1)", {"processing": "pending"}),
+        ("cancel_export(id)", {"pending": "cancelled", "processing": "cancelled"}),
+        ("retry_export(id)", {"failed": "pending", "cancelled": "pending"}),
+    ],
+)
+def test_functions_take_legal_steps_and_no_others(
+    conn: Conn, status: str, call: str, leads_to: dict[str, str]
+) -> None:
+    id = make(conn, status)
+    old = whole(conn, id)
+    conn.execute(f"select {call} from exports")
+    new = whole(conn, id)
+    assert new["status"] == leads_to.get(status, status)
+    assert new == old or status in leads_to
+
+
+@pytest.mark.parametrize("attempt", [0, 2])
+@pytest.mark.parametrize(
+    "call, refused",
+    [
+        ("heartbeat_export(id, %s, '1 min', 5, 50)", None),
+        (f"complete_export(id, %s, 10, 100, '{DIGEST}')", False),
+        ("""fail_export(id, %s, '{"message": "no"}')""", None),
+        ("release_export(id, %s)", False),
+    ],
+)
+def test_another_attempt_changes_nothing(
+    conn: Conn, call: str, refused: bool | None, attempt: int
+) -> None:
+    id = make(conn, "processing")
+    old = whole(conn, id)
+    assert value(conn, f"select {call} from exports", attempt) is refused
+    assert whole(conn, id) == old
+
+
+def test_completing_twice_says_the_same_twice(conn: Conn) -> None:
+    id = make(conn, "processing")
+    for _ in range(2):
+        assert (
+            value(conn, "select complete_export(%s, 1, 10, 100, %s)", id, DIGEST)
+            is True
+        )
+
+
+def test_claim_takes_the_oldest_of_the_highest_priority(conn: Conn) -> None:
+    conn.execute(
+        "insert into exports (query, priority, run_at) values"
+        " ('select 1', 0, now() - interval '1 h'), ('select 2', 0, now() - interval '2 h'),"
+        " ('select 3', 5, now()), ('select 4', 9, now() + interval '1 h')"
+    )
+    order = [
+        value(conn, "select query from claim_export('w', '1 min')") for _ in range(4)
+    ]
+    assert order == ["select 3", "select 2", "select 1", None]
+
+
+def test_two_claims_at_once_take_two_exports(database: str, conn: Conn) -> None:
+    conn.execute("insert into exports (query) values ('select 1'), ('select 2')")
+    with psycopg.connect(database) as one, psycopg.connect(database) as other:
+        claims = [
+            value(each, "select query from claim_export('w', '1 min')")
+            for each in (one, other)
+        ]
+        third = value(conn, "select query from claim_export('w', '1 min')")
+    assert claims == ["select 1", "select 2"]
+    assert third is None
+
+
+def test_rescue_takes_back_what_a_lost_worker_held(conn: Conn) -> None:
+    id = make(conn, "processing")
+    assert value(conn, "select count(*) from rescue_exports()") == 0
+    for attempt in (1, 2):
+        age_lease(conn)
+        assert value(conn, "select status from rescue_exports()") == "pending"
+        assert (
+            value(conn, "select heartbeat_export(%s, %s, '1 min', 5, 50)", id, attempt)
+            is None
+        )
+        assert (
+            value(conn, "select attempt from claim_export('w', '1 min')") == attempt + 1
+        )
+    age_lease(conn)
+    assert value(conn, "select status from rescue_exports()") == "failed"
+    error = value(conn, "select error ->> 'message' from exports")
+    assert error == "the lease of attempt 3 ran out: worker w was lost"
+
+
+def test_a_retry_has_all_its_attempts_again(conn: Conn) -> None:
+    make(conn, "failed")
+    row = conn.execute("select failures, attempt from exports").fetchone()
+    assert row == (1, 1)
+    conn.execute("select retry_export(id) from exports")
+    row = conn.execute(
+        "select failures, attempt, error, started_at from exports"
+    ).fetchone()
+    assert row == (0, 1, None, None)
+
+
+def test_a_failure_is_retried_while_attempts_are_left(conn: Conn) -> None:
+    make(conn, "pending")
+    for left in ("pending", "pending", "failed"):
+        status = value(
+            conn,
+            """select fail_export(id, attempt, '{"message": "gone"}', '0 s')"""
+            " from claim_export('w', '1 min')",
+        )
+        assert status == left
+    assert value(conn, "select failures from exports") == 3
+
+
+def test_releasing_counts_no_failure_and_keeps_the_place(conn: Conn) -> None:
+    first = make(conn, "processing")
+    make_second = conn.execute("insert into exports default values returning id")
+    assert make_second.fetchone()
+    assert value(conn, "select release_export(%s, 1)", first) is True
+    assert conn.execute(
+        "select id, attempt, failures from claim_export('w', '1 min')"
+    ).fetchone() == (
+        first,
+        2,
+        0,
+    )
+
+
+def test_progress_never_says_done_too_early(conn: Conn) -> None:
+    id = make(conn, "processing")
+    for rows, percent in ((0, 0), (1_000, 50), (1_999, 99), (5_000, 99)):
+        conn.execute("select heartbeat_export(%s, 1, '1 min', %s, 0)", [id, rows])
+        assert value(conn, "select progress from exports") == percent
+    conn.execute("select complete_export(%s, 1, 5000, 1, %s)", [id, DIGEST])
+    assert value(conn, "select progress from exports") == 100
+
+
+@pytest.mark.parametrize(
+    "columns, constraint",
+    [
+        ("max_attempts) values (0", "attempts_are_counted"),
+        ("max_attempts) values (1000", "attempts_are_counted"),
+    ],
+)
+def test_bad_rows_are_impossible(conn: Conn, columns: str, constraint: str) -> None:
+    with pytest.raises(errors.CheckViolation, match=constraint):
+        conn.execute(f"insert into exports ({columns})")
+
+
+def test_notifications_say_look_once_a_statement(database: str, conn: Conn) -> None:
+    with psycopg.connect(database, autocommit=True) as ears:
+        ears.execute("listen exports")
+        ears.execute("listen exports_pending")
+
+        def heard() -> list[tuple[str, str]]:
+            return [(n.channel, n.payload) for n in ears.notifies(timeout=0)]
+
+        ears.execute("select 1")
+        id = str(make(conn, "pending"))
+        ears.execute("select 1")
+        assert heard() == [("exports", id), ("exports_pending", "")]
+        conn.execute(
+            "insert into exports (query) select 'select ' || n from generate_series(1, 50) n"
+        )
+        ears.execute("select 1")
+        assert heard() == [("exports", ""), ("exports_pending", "")]
+        conn.execute("select claim_export('w', '1 min')")
+        ears.execute("select 1")
+        assert heard() == [("exports", id)]
+        conn.execute("select heartbeat_export(%s, 1, '1 min', 1, 1)", [id])
+        ears.execute("select 1")
+        assert heard() == []
+        conn.execute("update exports set status = 'cancelled' where id = %s", [id])
+        ears.execute("select 1")
+        assert heard() == [("exports", id)]
+        conn.execute("delete from exports where id = %s", [id])
+        ears.execute("select 1")
+        assert heard() == [("exports", id)]
+
+
+def test_claim_reads_its_partial_index_and_nothing_else(conn: Conn) -> None:
+    conn.execute(
+        "insert into exports (query) select 'select 1' from generate_series(1, 300)"
+    )
+    conn.execute("analyze exports")
+    plan = value(
+        conn,
+        "explain (format json) select id from exports where status = 'pending'"
+        " and run_at <= now() order by priority desc, run_at, id limit 1 for update skip locked",
+    )
+    assert "exports_to_claim" in str(plan)
+    assert "Sort" not in str(plan)
+
+
+def test_every_object_explains_itself(conn: Conn) -> None:
+    undocumented = conn.execute(
+        "select p.oid::regprocedure::text from pg_proc p"
+        " where pronamespace = 'public'::regnamespace and obj_description(oid, 'pg_proc') is null"
+        " union all select oid::regclass::text from pg_class"
+        " where relnamespace = 'public'::regnamespace and obj_description(oid, 'pg_class') is null"
+        " and (relkind in ('r', 'v') or relkind = 'i' and relname like 'exports_%'"
+        " and relname not like '%_pkey')"
+    ).fetchall()
+    assert undocumented == []
