@@ -55,7 +55,8 @@ class Worker:
         self._draining = asyncio.Event()
         self._drained_too_long = asyncio.Event()
         self._wake = [asyncio.Event() for _ in range(settings.worker_slots)]
-        self._running: dict[str, asyncio.Event] = {}  # set: look at the lease now
+        # by the name of the file; set: look at the lease now
+        self._running: dict[str, asyncio.Event] = {}
         self._threads = ThreadPoolExecutor(settings.worker_slots, "copy")
 
     async def run(self) -> None:
@@ -85,11 +86,9 @@ class Worker:
             wake.set()
 
     def _hear_changed(self, payload: str) -> None:
-        if not payload:
-            for look in self._running.values():
+        for name, look in self._running.items():
+            if name.startswith(payload):
                 look.set()
-        elif payload in self._running:
-            self._running[payload].set()
 
     async def _slot(self, wake: asyncio.Event) -> None:
         pause = 0.1
@@ -112,7 +111,7 @@ class Worker:
     async def _run(self, export: Export) -> None:
         name = f"{export.id}-{export.attempt}.csv"
         copy = Copy(self._source, f"export {export.id}", export.sql_text)
-        look = self._running[str(export.id)] = asyncio.Event()
+        look = self._running[name] = asyncio.Event()
         copying = asyncio.get_running_loop().run_in_executor(
             self._threads, self._copy, copy, name
         )
@@ -148,7 +147,7 @@ class Worker:
             with suppress(LeaseLost):
                 await self._insist(self._queue.fail, export, describe(error))
         finally:
-            del self._running[str(export.id)]
+            del self._running[name]
             await end(beating)
             await end(late)
 
