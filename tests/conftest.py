@@ -5,6 +5,7 @@ names those that must be there in REQUIRE_POSTGRES.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -115,6 +116,14 @@ def exports_dir(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     assert not list(folder.glob(".*.partial")), "partials outlived the test"
+
+
+@pytest.fixture(autouse=True)
+def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a user sees as a 500, or a dropped connection, is in the log as an error."""
+    yield
+    errors = [r for r in caplog.get_records("call") if r.levelno >= logging.ERROR]
+    assert not errors, errors
 
 
 @dataclass

@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from aiohttp import ETag, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
 
 from .problems import Problem
 
@@ -28,7 +30,7 @@ ONE_RANGE = re.compile(
 )
 
 
-async def send_file(
+def send_file(
     request: web.Request, path: Path, sha256: str, name: str
 ) -> web.StreamResponse:
     """Answer 200, 206, 304, 412 or 416 with the file whose digest is *sha256*."""
@@ -49,15 +51,24 @@ async def send_file(
         )
         unchanged.etag = etag
         return unchanged
-    clean = request.headers.copy()
+    clean = CIMultiDict(request.headers)
     for header in CONDITIONS:
         clean.popall(header, None)
     if not _wants_range(request, etag, size):
         clean.popall(hdrs.RANGE, None)
-    response = web.FileResponse(path, headers=headers)
+    response = _Download(path, headers=headers)
     response[CONTENT_ETAG] = etag
-    await response.prepare(request.clone(headers=clean))
+    response.request_headers = clean
     return response
+
+
+class _Download(web.FileResponse):
+    """A file, sent for the headers that are left of the request's."""
+
+    request_headers: CIMultiDict[str]
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return await super().prepare(request.clone(headers=self.request_headers))
 
 
 async def set_etag(_request: web.Request, response: web.StreamResponse) -> None:

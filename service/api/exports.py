@@ -115,7 +115,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     if not path.is_file():
         raise Problem(410, "The file is gone.")
     name = f"{export.source or 'query'}-{export.created_at:%Y-%m-%d}.csv"
-    return await send_file(request, path, export.sha256, name)
+    return send_file(request, path, export.sha256, name)
 
 
 async def _find(request: web.Request) -> Export:

@@ -15,9 +15,11 @@ begin
         else
             raise object_not_in_prerequisite_state using
                 message = format(
-                    'export %s is %s: it cannot be %s by hand', old.id, old.status,
-                    case when new.status = old.status
-                        then 'changed' else 'made ' || new.status
+                    'export %s is %s: it %s', old.id, old.status,
+                    case new.status
+                        when 'cancelled' then 'can no longer be cancelled'
+                        when old.status then 'cannot be changed by hand'
+                        else 'cannot be made ' || new.status || ' by hand'
                     end
                 ),
                 hint = case

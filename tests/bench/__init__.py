@@ -1,0 +1,1 @@
+"""Benchmarks: ratios of medians from alternating runs, never a verdict."""

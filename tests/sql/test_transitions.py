@@ -63,7 +63,9 @@ def test_by_hand_an_export_can_only_be_cancelled(
         conn.execute("update exports set status = %s", [after])
         assert value(conn, "select status from exports") == after
     else:
-        with pytest.raises(errors.ObjectNotInPrerequisiteState, match="by hand"):
+        with pytest.raises(
+            errors.ObjectNotInPrerequisiteState, match=f"is {before}: it can"
+        ):
             conn.execute("update exports set status = %s", [after])
         assert whole(conn, id) == old
 

@@ -1,0 +1,26 @@
+FROM python:3.12-slim
+
+ENV PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# The uid is fixed, so that an exports volume fits every later image.
+RUN useradd --uid 10001 --user-group --no-create-home csv-export \
+    && install -d -o csv-export -g csv-export /srv/exports
+
+# The dependencies alone first: this layer lasts until setup.cfg changes.
+WORKDIR /tmp/build
+COPY setup.cfg ./
+RUN python -c "import configparser as c; p = c.RawConfigParser(); p.read('setup.cfg'); print(p['options']['install_requires'])" \
+        >requirements.txt \
+    && pip install --no-cache-dir -r requirements.txt
+COPY . .
+RUN pip install --no-cache-dir . && rm -rf /tmp/build
+
+WORKDIR /srv
+USER csv-export
+ENV HOST=0.0.0.0
+VOLUME /srv/exports
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT') or 8080}/health\", timeout=4)"]
+ENTRYPOINT ["python", "-m", "service"]
+CMD ["serve"]
