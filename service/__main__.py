@@ -16,8 +16,6 @@ from rich.progress import (
     Progress,
     TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
 from . import __version__, config, db, embedded, process
@@ -118,9 +116,7 @@ async def _export(settings: config.Settings, url: str) -> None:
         TaskProgressColumn(),
         TextColumn("{task.fields[rows]:,} rows"),
         DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]:.1f} MB/s ETA {task.fields[eta]}"),
         console=console,
     )
     async with aiohttp.ClientSession(url, raise_for_status=True) as http:
@@ -128,17 +124,26 @@ async def _export(settings: config.Settings, url: str) -> None:
         async with http.post("/exports") as answer:
             export = await answer.json()
         with progress:
-            task = progress.add_task(export["source"], total=None, rows=0)
+            task = progress.add_task(
+                export["source"], total=None, rows=0, speed=0, eta="-"
+            )
             while export["status"] in ("pending", "processing"):
                 await asyncio.sleep(LOOK_EVERY)
                 async with http.get(f"/exports/{export['jobId']}") as answer:
                     export = await answer.json()
                 done, share = export["bytes"], export["progress"]
                 total = done * 100 / share if share else None
-                progress.update(task, completed=done, total=total, rows=export["rows"])
+                seconds = max(time.monotonic() - began, 0.001)
+                progress.update(
+                    task,
+                    completed=done,
+                    total=total,
+                    rows=export["rows"],
+                    speed=done / seconds / 1e6,
+                    eta=f"{export['etaSeconds'] or 0} s",
+                )
     if export["status"] != "completed":
         raise click.ClickException(f"the export {export['status']}: {export['error']}")
-    seconds = max(time.monotonic() - began, 0.001)
     path = settings.exports_dir / f"{export['jobId']}-{export['attempt']}.csv"
     print(f"file    {path}")
     print(f"rows    {export['rows']:,}")
