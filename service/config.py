@@ -5,9 +5,10 @@ from typing import Annotated
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+POLLING_ALONE = "none"  # as LISTEN_DATABASE_URL
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
 
 
@@ -26,6 +27,7 @@ class Settings(BaseSettings):
 
     database_url: str | None = None
     source_database_url: str | None = None
+    listen_database_url: str | None = None
     embedded_dir: Path = Path(".postgres")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -34,13 +36,19 @@ class Settings(BaseSettings):
     poll_interval: Seconds = 5
     lease: Annotated[float, Field(ge=1, le=86_400)] = 30
     heartbeat: Annotated[float, Field(gt=0, le=3_600)] = 2
+    retention: Annotated[float, Field(ge=0, le=86_400 * 36_500)] = 7 * 86_400
+    min_free_disk: ByteSize = ByteSize(512 * 1024 * 1024)
+    max_export_duration: Seconds | None = None
+    max_export_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
+    max_pending: Annotated[int, Field(gt=0)] | None = None
     drain_timeout: Annotated[float, Field(ge=0, le=86_400)] = 30
     default_source: Annotated[str, Field(min_length=1)] = "users"
     seed_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
 
     def model_post_init(self, _context: object) -> None:
-        for name in ("database_url", "source_database_url"):
-            if (conninfo := getattr(self, name)) is not None:
+        for name in ("database_url", "source_database_url", "listen_database_url"):
+            conninfo = getattr(self, name)
+            if conninfo and (name, conninfo) != ("listen_database_url", POLLING_ALONE):
                 try:
                     conninfo_to_dict(conninfo)
                 except ProgrammingError:

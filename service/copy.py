@@ -7,7 +7,9 @@ libpq, in a thread of its own.
 """
 
 import select
+import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 
@@ -18,6 +20,7 @@ from psycopg.pq.abc import PGconn
 from . import db, fence
 
 BLOCK = 128 * 1024  # bytes collected before each write: larger ones miss the cache
+STOP_PATIENCE = 2.0  # seconds for the server to obey a cancel
 CHECK_EVERY = 500  # milliseconds between looks at `stop` while nothing arrives
 
 
@@ -29,17 +32,25 @@ class RowsMissing(Exception):
     """PostgreSQL sent another number of rows than it says it did."""
 
 
+class TooLarge(Exception):
+    """The file grew beyond MAX_EXPORT_BYTES."""
+
+
 class Copy:
     """One SELECT being copied.  `run` takes a thread; all else is for any other.
 
     `rows` and `bytes` grow while it runs.
     """
 
-    def __init__(self, conninfo: str, name: str, sql: str) -> None:
+    def __init__(
+        self, conninfo: str, name: str, sql: str, max_bytes: int | None = None
+    ) -> None:
         self._conninfo = conninfo
         self._name = name
         self._sql = sql
+        self._max_bytes = max_bytes or sys.maxsize
         self._stop = threading.Event()
+        self._stopped_at = 0.0
         self._conn: psycopg.Connection | None = None
         self.rows = 0
         self.bytes = 0
@@ -47,12 +58,11 @@ class Copy:
     def run(self, write: Callable[[bytearray], None]) -> None:
         """Pass the whole CSV to *write*, block by block.
 
-        Raises `psycopg.Error`, `fence.NotASelect`, `Stopped`, or whatever
-        *write* raises; the file is whole if, and only if, it returns.
+        Raises `psycopg.Error`, `fence.NotASelect`, `Stopped`, `TooLarge`, or
+        whatever *write* raises; the file is whole if, and only if, it returns.
         """
         with closing(db.open_source(self._conninfo, self._name)) as conn:
             self._conn = conn
-            conn.execute("begin isolation level repeatable read read only")
             fence.check(conn.pgconn, self._sql)
             self._pump(conn.pgconn, write)
 
@@ -60,11 +70,17 @@ class Copy:
         """Make `run` raise `Stopped` soon, and the server drop its statement.
 
         A cancel that arrives before the statement is lost: call it again
-        until `run` has returned.
+        until `run` has returned.  After `STOP_PATIENCE` it severs the connection.
         """
-        self._stop.set()
+        now = time.monotonic()
+        if not self._stop.is_set():
+            self._stopped_at = now
+            self._stop.set()
         if (conn := self._conn) is not None and not conn.closed:
-            conn.cancel_safe(timeout=2)
+            if now - self._stopped_at > STOP_PATIENCE:
+                db.sever(conn)
+            else:
+                conn.cancel_safe(timeout=STOP_PATIENCE)
 
     def _pump(self, pgconn: PGconn, write: Callable[[bytearray], None]) -> None:
         self._raise_if_stopped()
@@ -87,18 +103,14 @@ class Copy:
                 block += row
                 rows += 1
                 if len(block) >= BLOCK:
-                    write(block)
-                    self.bytes += len(block)
-                    self.rows = rows
+                    self._write(write, block, rows)
                     block.clear()
                     self._raise_if_stopped()
             elif size == 0:
                 self._await_input(pgconn, poller)
             else:
                 break
-        write(block)
-        self.bytes += len(block)
-        self.rows = rows
+        self._write(write, block, rows)
         ended = pgconn.get_result()
         assert ended
         fence.expect(ended, ExecStatus.COMMAND_OK)
@@ -106,6 +118,18 @@ class Copy:
             raise RowsMissing(
                 f"{rows} rows arrived, but {ended.command_tuples} were sent"
             )
+
+    def _write(
+        self, write: Callable[[bytearray], None], block: bytearray, rows: int
+    ) -> None:
+        if self.bytes + len(block) > self._max_bytes:
+            raise TooLarge(
+                f"the file would be larger than {self._max_bytes:,} bytes,"
+                " which is MAX_EXPORT_BYTES"
+            )
+        write(block)
+        self.bytes += len(block)
+        self.rows = rows
 
     def _await_input(self, pgconn: PGconn, poller: select.poll) -> None:
         while not poller.poll(CHECK_EVERY):

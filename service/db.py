@@ -3,10 +3,18 @@
 `migrate` makes the database what this version expects; the pool serves the
 queue as the role in `DATABASE_URL`; source connections run the exported
 SELECTs as `csv_reader`.
+
+No connection is waited for without a bound: the kernel gives up hosts that
+vanished, and `bounded` severs connections that merely went silent.
 """
 
+import asyncio
 import hashlib
-from contextlib import suppress
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,8 +29,28 @@ from .config import Settings
 
 MIGRATE_LOCK = 0x637376  # "csv"
 MIGRATE_TRIES = 10
+QUEUE_PATIENCE = 2.0  # seconds until a connection of the pool
+DEFAULTS = {
+    "client_encoding": "utf8",
+    "connect_timeout": "10",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+SOURCE_SETTINGS = {
+    "client_connection_check_interval": "2s",
+    "lock_timeout": "10s",
+    "synchronize_seqscans": "off",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]
+AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 
 class DatabaseError(Exception):
@@ -36,54 +64,93 @@ def resource(name: str) -> Path:
 
 
 def open_pool(database_url: str, size: int) -> Pool:
-    """Return a pool, not open yet, whose connections commit each statement."""
-    return AsyncConnectionPool(
-        database_url,
+    """Return a pool, not open yet, whose connections commit each statement.
+
+    While the server is away it refuses within `QUEUE_PATIENCE`; once the server
+    is back, so is the pool.
+    """
+
+    async def check(conn: psycopg.AsyncConnection[Any]) -> None:
+        # An idle connection has nothing to read, unless the server ended it;
+        # so this costs no round trip.
+        poller = select.poll()
+        poller.register(conn.fileno(), select.POLLIN)
+        if poller.poll(0):
+            try:
+                with bounded(conn, QUEUE_PATIENCE):
+                    await conn.execute("")
+            except psycopg.OperationalError:
+                await pool.drain()  # the others are most likely dead as well
+                raise
+
+    pool: Pool = AsyncConnectionPool(
+        complete(database_url),
         min_size=1,
         max_size=size,
         open=False,
         name="queue",
+        timeout=QUEUE_PATIENCE,
+        # Then it gives up, and tries again at once when somebody asks.
+        reconnect_timeout=QUEUE_PATIENCE,
+        check=check,
         # Named prepared statements do not survive a pooler between us.
         kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
         connection_class=psycopg.AsyncConnection[DictRow],
     )
+    return pool
 
 
 def open_source(conninfo: str, name: str) -> psycopg.Connection:
-    """Connect as the reader, for one export; *name* shows in pg_stat_activity.
+    """Connect as the reader, in a transaction for one export.
 
-    The connection is the export's own: its SELECT may change any setting of
-    the session, so it is closed afterwards, never reused.
+    *name* shows in pg_stat_activity.  The connection is the export's own: its
+    SELECT may change any setting of the session, so it is closed afterwards,
+    never reused.
     """
-    settings = {
-        "client_connection_check_interval": "2s",
-        "lock_timeout": "10s",
-        "synchronize_seqscans": "off",
-        "timezone": "UTC",
-        "datestyle": "ISO",
-        "intervalstyle": "postgres",
-        "bytea_output": "hex",
-        "extra_float_digits": "1",
-    }
-    return psycopg.connect(
-        conninfo,
-        autocommit=True,
-        application_name=name,
-        client_encoding="utf8",
-        connect_timeout=10,
-        options=" ".join(f"-c {key}={value}" for key, value in settings.items()),
-    )
+    conn = psycopg.connect(complete(conninfo), autocommit=True, application_name=name)
+    begin = ["begin isolation level repeatable read read only"]
+    # Not at login: poolers refuse that.
+    begin += [f"set local {key} to '{value}'" for key, value in SOURCE_SETTINGS.items()]
+    conn.execute("; ".join(begin).encode())
+    return conn
+
+
+def complete(conninfo: str) -> str:
+    """Return *conninfo* with `DEFAULTS` for what it leaves open."""
+    params: dict[str, Any] = {**DEFAULTS, **conninfo_to_dict(conninfo)}
+    return make_conninfo(**params)
+
+
+def sever(conn: AnyConnection) -> None:
+    """Make whoever waits for *conn* fail now, though the network is silent.
+
+    From any thread.  Neither closing nor cancelling would do: one takes the
+    descriptor from under the waiter, the other asks the server.
+    """
+    with suppress(OSError, psycopg.OperationalError):
+        with socket.socket(fileno=os.dup(conn.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def bounded(conn: AnyConnection, seconds: float) -> Iterator[None]:
+    """Sever *conn* if the block takes longer than that."""
+    timer = asyncio.get_running_loop().call_later(seconds, sever, conn)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def source_conninfo(settings: Settings, database_url: str) -> str:
     """Return how to log in as the reader; raise `DatabaseError` if that fails."""
     conninfo = settings.source_database_url
     if conninfo is None:
-        with psycopg.connect(database_url) as conn:
+        with psycopg.connect(complete(database_url)) as conn:
             row = conn.execute("select password from reader_login").fetchone()
         conninfo = _as_reader(database_url, row[0] if row else None)
     try:
-        psycopg.connect(conninfo, connect_timeout=10).close()
+        psycopg.connect(complete(conninfo)).close()
     except psycopg.OperationalError as error:
         raise DatabaseError(
             f"csv_reader, who runs the exported SELECTs, cannot log in: {error}\n"
@@ -98,7 +165,7 @@ def migrate(database_url: str) -> bool:
     Any number of processes may do so at once: one works, the others wait and
     find it done.  All or nothing happens.
     """
-    with psycopg.connect(database_url, autocommit=True) as conn:
+    with psycopg.connect(complete(database_url), autocommit=True) as conn:
         conn.execute("set client_min_messages = warning")
         for left in reversed(range(MIGRATE_TRIES)):
             try:
@@ -115,7 +182,7 @@ def migrate(database_url: str) -> bool:
 
 def seed(database_url: str, rows: int) -> None:
     """Run the seeds: *rows* users, of which only the missing ones are added."""
-    with psycopg.connect(database_url) as conn:
+    with psycopg.connect(complete(database_url)) as conn:
         conn.execute("set client_min_messages = warning")
         conn.execute("select set_config('seeds.rows', %s, false)", [str(rows)])
         # Two seeds at once would both find the same users missing.
@@ -199,7 +266,7 @@ def _give_reader_a_login(conn: psycopg.Connection, database_url: str) -> None:
         conn.pgconn.password, salt=b"csv_reader", n=2**14, r=8, p=1, dklen=24
     ).hex()
     try:
-        psycopg.connect(_as_reader(database_url, password), connect_timeout=10).close()
+        psycopg.connect(complete(_as_reader(database_url, password))).close()
     except psycopg.OperationalError:
         if _has_password(conn, "csv_reader"):
             raise DatabaseError(

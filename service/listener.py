@@ -12,20 +12,26 @@ from collections.abc import Callable
 
 import psycopg
 
+from . import db
+
 log = logging.getLogger(__name__)
 
 CHANGED = "exports"  # a status changed: the id, or nothing if there are several
 PENDING = "exports_pending"  # there is something to claim
 SILENCE = 30.0  # seconds without a notification after which we ask for a sign of life
+PATIENCE = 10.0  # seconds for that sign
 LONGEST_PAUSE = 5.0  # seconds between attempts to reconnect
 
 Hear = Callable[[str], None]
 
 
 class Listener:
-    """Calls back for each notification; `run` it as a task."""
+    """Calls back for each notification; `run` it as a task.
 
-    def __init__(self, conninfo: str) -> None:
+    Without a *conninfo* it never hears anything: polling alone has to do.
+    """
+
+    def __init__(self, conninfo: str | None) -> None:
         self._conninfo = conninfo
         self._hears: dict[str, set[Hear]] = {CHANGED: set(), PENDING: set()}
         self.connected = asyncio.Event()
@@ -41,18 +47,17 @@ class Listener:
     async def run(self) -> None:
         """Listen for ever, reconnecting as often as it takes."""
         pause = 0.1
-        while True:
+        while self._conninfo is not None:
             try:
                 conn = await psycopg.AsyncConnection.connect(
-                    self._conninfo,
+                    db.complete(self._conninfo),
                     autocommit=True,
-                    connect_timeout=10,
                     application_name="listener",
                 )
                 async with conn:
                     pause = 0.1
                     await self._listen(conn)
-            except (psycopg.OperationalError, TimeoutError) as error:
+            except psycopg.OperationalError as error:
                 log.warning("listener lost its connection: %s", str(error).strip())
             finally:
                 self.connected.clear()
@@ -60,15 +65,15 @@ class Listener:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _listen(self, conn: psycopg.AsyncConnection) -> None:
-        await conn.execute("listen exports")
-        await conn.execute("listen exports_pending")
+        with db.bounded(conn, PATIENCE):
+            await conn.execute("listen exports; listen exports_pending")
         self.connected.set()
         for channel in self._hears:
             self._tell(channel, "")
         while True:
             async for notify in conn.notifies(timeout=SILENCE):
                 self._tell(notify.channel, notify.payload)
-            async with asyncio.timeout(SILENCE):
+            with db.bounded(conn, PATIENCE):
                 await conn.execute("select 1")
 
     def _tell(self, channel: str, payload: str) -> None:

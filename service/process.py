@@ -11,10 +11,11 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 from aiohttp import web
 
-from . import db
+from . import config, db
 from .api import create_app
 from .config import Settings
 from .janitor import Janitor
@@ -46,10 +47,15 @@ async def running(
             database_url, API_CONNECTIONS * serve + settings.worker_slots + 2
         )
         await stack.enter_async_context(pool)
-        queue = Queue(pool)
-        listener = Listener(database_url)
+        queue = Queue(
+            pool,
+            max_pending=settings.max_pending,
+            retention=timedelta(seconds=settings.retention) or None,
+        )
+        listening = settings.listen_database_url or database_url
+        listener = Listener(None if listening == config.POLLING_ALONE else listening)
         stack.push_async_callback(end, asyncio.create_task(listener.run()))
-        janitor = Janitor(queue, every=settings.lease / 2)
+        janitor = Janitor(settings, queue, storage)
         stack.push_async_callback(end, asyncio.create_task(janitor.run()))
         url = ""
         if serve:

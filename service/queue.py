@@ -14,7 +14,11 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from . import db
 from .db import Pool
+
+PATIENCE = 10.0  # seconds for one call; the connection is severed after that
+PRIORITIES = 10  # 0 to 9, the highest first
 
 
 class Status(StrEnum):
@@ -32,6 +36,21 @@ class ExportError(BaseModel):
     sqlstate: str | None = None
     hint: str | None = None
     detail: str | None = None
+
+
+class Attempt(BaseModel):
+    """How an attempt ended: completed, failed, cancelled, released, or lost."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime
+    outcome: str
+    error: ExportError | None = None
 
 
 class Export(BaseModel):
@@ -56,6 +75,7 @@ class Export(BaseModel):
     sha256: str | None
     file_path: str | None = Field(exclude=True)
     error: ExportError | None
+    history: list[Attempt]
     priority: int
     attempt: int
     max_attempts: int
@@ -78,11 +98,20 @@ class LeaseLost(Exception):
 class Queue:
     """What can be done with exports, each in a transaction of its own.
 
-    Every method raises `psycopg.Error` when PostgreSQL refuses or is away.
+    Every method raises `psycopg.Error` when PostgreSQL refuses or is away, and
+    none waits much longer than `PATIENCE`.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        max_pending: int | None = None,
+        retention: timedelta | None = None,
+    ) -> None:
         self._pool = pool
+        self._max_pending = max_pending
+        self._retention = retention
 
     async def ping(self) -> None:
         """Raise `psycopg.Error` unless the database answers."""
@@ -95,12 +124,18 @@ class Queue:
         columns: list[str] | None = None,
         query: str | None = None,
     ) -> Export:
-        """Create an export; it is refused here if the reader could not run it."""
+        """Create an export; it is refused here if the reader could not run it.
+
+        Raises `psycopg.errors.ConfigurationLimitExceeded` when too many wait.
+        """
         row = await self._one(
-            "insert into exports (source, columns, query) values (%s, %s, %s) returning *",
+            "insert into exports (source, columns, query)"
+            " select %s::text, %s::text[], %s::text"
+            " from set_config('exports.max_pending', %s, true) returning *",
             source,
             columns,
             query,
+            str(self._max_pending or ""),
         )
         assert row
         return Export(**row)
@@ -125,18 +160,31 @@ class Queue:
         )
         return [Export(**row) for row in rows]
 
-    async def claim(self, worker: str, lease: float) -> Export | None:
+    async def claim(
+        self, worker: str, lease: float, floors: list[datetime | None] | None = None
+    ) -> Export | None:
         """Lease the next pending export to *worker*, or return `None`.
 
         Two callers never receive the same export: it is locked and leased in
         one statement.  Present the returned export to every later call.  Its
         `attempt` is the fencing token: once the lease is lost, those calls
         change nothing and raise `LeaseLost`.
+
+        *floors* has, for each priority, the `run_at` claimed last: the search
+        begins there.
         """
         row = await self._one(
-            "select * from claim_export(%s, %s)", worker, timedelta(seconds=lease)
+            "select * from claim_export(%s, %s, %s::timestamptz[])",
+            worker,
+            timedelta(seconds=lease),
+            floors or [],
         )
         return Export(**row) if row else None
+
+    async def next_in(self) -> float | None:
+        """Return the seconds until the next export is due that is not yet."""
+        row = await self._one("select next_export_in() as due")
+        return row["due"].total_seconds() if row and row["due"] else None
 
     async def heartbeat(
         self, export: Export, lease: float, rows: int, bytes: int
@@ -156,21 +204,23 @@ class Queue:
     ) -> None:
         """Publish the file of this attempt, which is whole and on disk."""
         await self._held(
-            "select complete_export(%s, %s, %s, %s, %s) as held",
+            "select complete_export(%s, %s, %s, %s, %s, %s) as held",
             export.id,
             export.attempt,
             rows,
             bytes,
             sha256,
+            self._retention,
         )
 
-    async def fail(self, export: Export, error: ExportError) -> None:
-        """End the export with the reason."""
+    async def fail(self, export: Export, error: ExportError, transient: bool) -> None:
+        """End the attempt with the reason; if it is transient, try again later."""
         await self._held(
-            "select fail_export(%s, %s, %s) is not null as held",
+            "select fail_export(%s, %s, %s, %s) is not null as held",
             export.id,
             export.attempt,
             Jsonb(error.model_dump(exclude_none=True)),
+            transient,
         )
 
     async def release(self, export: Export) -> None:
@@ -187,6 +237,14 @@ class Queue:
         """Start over what failed or was cancelled; return its status, if it exists."""
         return await self._status("select retry_export(%s) as status", id)
 
+    async def debris(self, names: list[str]) -> dict[str, bool]:
+        """Return those of the files *names* that no export refers to.
+
+        True: their export is known.  False: no such export was ever here.
+        """
+        rows = await self._all("select * from find_debris(%s)", names)
+        return {row["name"]: row["known"] for row in rows}
+
     async def rescue(self) -> list[Export]:
         """Take back every export whose lease ran out; return them."""
         return [
@@ -199,8 +257,9 @@ class Queue:
 
     async def _all(self, statement: Any, *params: object) -> list[dict[str, Any]]:
         async with self._pool.connection() as conn:
-            cursor = await conn.execute(statement, params)
-            return await cursor.fetchall()
+            with db.bounded(conn, PATIENCE):
+                cursor = await conn.execute(statement, params)
+                return await cursor.fetchall()
 
     async def _held(self, statement: Any, *params: object) -> None:
         row = await self._one(statement, *params)

@@ -7,9 +7,16 @@ of its bytes.
 
 import hashlib
 import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+OURS = re.compile(rf"({ID}-\d+\.[a-z.]+)|\.({ID}-\d+\.[a-z.]+)\.partial")
 
 
 class Directory:
@@ -27,8 +34,29 @@ class Directory:
         return Partial(self.root, name)
 
     def delete(self, name: str) -> None:
-        """Remove the file *name*; no matter if it is gone."""
-        self.path(name).unlink(missing_ok=True)
+        """Remove the file *name*; no matter if it is gone, or cannot be removed.
+
+        The janitor will find it.
+        """
+        with suppress(OSError):
+            self.path(name).unlink()
+
+    def list(self) -> Iterator[tuple[str, str, float]]:
+        """Yield the file that each entry of ours is, or will be, the entry, and its age.
+
+        The age is that of the last write, in seconds.
+        """
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if ours := OURS.fullmatch(entry.name):
+                    with suppress(FileNotFoundError):
+                        age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                        yield ours[1] or ours[2], entry.name, age
+
+    def free(self) -> int:
+        """Return how many bytes could still be written."""
+        disk = os.statvfs(self.root)
+        return disk.f_bavail * disk.f_frsize
 
 
 class Partial:
@@ -77,4 +105,5 @@ class Partial:
         trace: TracebackType | None,
     ) -> None:
         os.close(self._fd)
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # it was kept; or the janitor will find it
+            self._path.unlink()

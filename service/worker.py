@@ -10,18 +10,20 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from .config import Settings
-from .copy import Copy, RowsMissing
+from .copy import Copy, RowsMissing, TooLarge
 from .fence import NotASelect
 from .listener import CHANGED, PENDING, Listener
-from .queue import Export, ExportError, LeaseLost, Queue
+from .queue import PRIORITIES, Export, ExportError, LeaseLost, Queue
 from .storage import Directory, Partial
 from .tasks import end, wait
 
@@ -29,6 +31,18 @@ log = logging.getLogger(__name__)
 
 STOP_EVERY = 0.2  # seconds between cancel requests until the copy has ended
 LONGEST_PAUSE = 5.0  # seconds between claims while the database refuses them
+LOOK_EVERYWHERE = 1.0  # seconds between claims that look below the floors
+
+# SQLSTATE classes: connection, rollback, resources, lock, operator, system
+TRANSIENT = ("08", "40", "53", "55P03", "57P", "58", "72")
+LASTING = ("53400",)  # temp_file_limit
+
+
+class TooLong(Exception):
+    """It ran for longer than MAX_EXPORT_DURATION."""
+
+
+KNOWN = (psycopg.Error, NotASelect, RowsMissing, TooLarge, TooLong, OSError)
 
 
 class Worker:
@@ -57,6 +71,10 @@ class Worker:
         self._wake = [asyncio.Event() for _ in range(settings.worker_slots)]
         # by the name of the file; set: look at the lease now
         self._running: dict[str, asyncio.Event] = {}
+        # by priority: the run_at of what was claimed last
+        self._floors: list[datetime | None] = [None] * PRIORITIES
+        self._looked_everywhere = 0.0
+        self._no_room = False
         self._threads = ThreadPoolExecutor(settings.worker_slots, "copy")
 
     async def run(self) -> None:
@@ -93,24 +111,67 @@ class Worker:
     async def _slot(self, wake: asyncio.Event) -> None:
         pause = 0.1
         while not self._draining.is_set():
+            if not await self._is_room():
+                continue
             # Cleared before the claim: what is announced during it is not missed.
             wake.clear()
+            everywhere = time.monotonic() - self._looked_everywhere > LOOK_EVERYWHERE
             try:
-                export = await self._queue.claim(self.name, self._settings.lease)
+                export = await self._claim(everywhere)
+                if export is None:
+                    await wait(wake, await self._idle_for(everywhere))
             except psycopg.Error as error:
                 log.warning("cannot claim: %s", error)
                 await wait(self._draining, pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             pause = 0.1
-            if export is None:
-                await wait(wake, self._settings.poll_interval)
-            else:
+            if export is not None:
                 await self._run(export)
 
+    async def _is_room(self) -> bool:
+        """Is there enough space on the disk?  If not, wait a little."""
+        try:
+            free = self._storage.free()
+            full = free < self._settings.min_free_disk
+            problem = f"{free:,} bytes are left on the disk" if full else ""
+        except OSError as error:
+            problem = f"the exports cannot be written: {error.strerror}"
+        if problem and not self._no_room:
+            log.warning("nothing is claimed: %s", problem)
+        self._no_room = bool(problem)
+        if problem:
+            await wait(self._draining, min(1.0, self._settings.poll_interval))
+        return not problem
+
+    async def _claim(self, everywhere: bool) -> Export | None:
+        """Claim from the floors upward, or *everywhere*; see `claim_export`."""
+        if everywhere:
+            self._looked_everywhere = time.monotonic()
+        export = await self._queue.claim(
+            self.name, self._settings.lease, None if everywhere else self._floors
+        )
+        if export:
+            self._floors[export.priority] = export.run_at
+        return export
+
+    async def _idle_for(self, everywhere: bool) -> float:
+        """How long to wait for a notification, having found nothing."""
+        if not everywhere:
+            return LOOK_EVERYWHERE
+        due = await self._queue.next_in()
+        poll = self._settings.poll_interval
+        return poll if due is None else min(poll, due)
+
     async def _run(self, export: Export) -> None:
-        name = f"{export.id}-{export.attempt}.csv"
-        copy = Copy(self._source, f"export {export.id}", export.sql_text)
+        assert export.file_path
+        name, limit = export.file_path, self._settings.max_export_duration
+        copy = Copy(
+            self._source,
+            f"export {export.id}",
+            export.sql_text,
+            self._settings.max_export_bytes,
+        )
         look = self._running[name] = asyncio.Event()
         copying = asyncio.get_running_loop().run_in_executor(
             self._threads, self._copy, copy, name
@@ -119,37 +180,53 @@ class Worker:
         late = asyncio.create_task(self._drained_too_long.wait())
         try:
             events: list[asyncio.Future[Any]] = [copying, beating, late]
-            await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                events, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+            )
+            timed_out = not any(event.done() for event in events)
             if not copying.done():
                 await _halt(copy, copying)
-            if beating.done():
+            if not copying.exception():
+                file = copying.result()
+                await self._insist(
+                    self._queue.complete, export, copy.rows, file.bytes, file.sha256
+                )
+                log.info("export %s completed: %d rows", export.id, copy.rows)
+            elif beating.done():
                 raise LeaseLost
-            if late.done() and copying.exception():
+            elif late.done():
                 await self._insist(self._queue.release, export)
                 log.info("export %s handed back", export.id)
-                return
-            file = await copying
-            await self._insist(
-                self._queue.complete, export, copy.rows, file.bytes, file.sha256
-            )
-            log.info("export %s completed: %d rows", export.id, copy.rows)
+            elif timed_out:
+                raise TooLong(
+                    f"it took longer than {limit:g} seconds, which is MAX_EXPORT_DURATION"
+                )
+            else:
+                copying.result()
         except LeaseLost:
-            self._storage.delete(name)
-            log.info(
-                "export %s is no longer ours: attempt %d dropped",
-                export.id,
-                export.attempt,
-            )
+            self._drop(export, name)
         except Exception as error:
-            self._storage.delete(name)
-            known = isinstance(error, (psycopg.Error, NotASelect, RowsMissing, OSError))
-            log.warning("export %s failed: %s", export.id, error, exc_info=not known)
-            with suppress(LeaseLost):
-                await self._insist(self._queue.fail, export, describe(error))
+            known = isinstance(error, KNOWN)
+            transient = is_transient(error)
+            try:
+                await self._insist(self._queue.fail, export, describe(error), transient)
+            except LeaseLost:
+                self._drop(export, name)
+            else:
+                self._storage.delete(name)
+                log.warning(
+                    "export %s failed: %s", export.id, error, exc_info=not known
+                )
         finally:
             del self._running[name]
             await end(beating)
             await end(late)
+
+    def _drop(self, export: Export, name: str) -> None:
+        self._storage.delete(name)
+        log.info(
+            "export %s is no longer ours: attempt %d dropped", export.id, export.attempt
+        )
 
     async def _insist(
         self, tell: Callable[..., Awaitable[None]], export: Export, *result: object
@@ -180,14 +257,17 @@ class Worker:
     async def _heartbeats(
         self, export: Export, copy: Copy, look: asyncio.Event
     ) -> None:
-        """Keep the lease; return when it is lost."""
-        while True:
+        """Keep the lease; return when it is lost, or must be by now."""
+        until = time.monotonic() + self._settings.lease
+        while time.monotonic() < until:
             await wait(look, self._settings.heartbeat)
             look.clear()
+            asked = time.monotonic()
             try:
                 await self._queue.heartbeat(
                     export, self._settings.lease, copy.rows, copy.bytes
                 )
+                until = asked + self._settings.lease
             except LeaseLost:
                 return
             except psycopg.Error as error:
@@ -203,7 +283,21 @@ def describe(error: Exception) -> ExportError:
             hint=error.diag.message_hint,
             detail=error.diag.message_detail,
         )
+    if isinstance(error, OSError) and error.strerror:
+        return ExportError(message=f"the file cannot be written: {error.strerror}")
     return ExportError(message=str(error).strip() or type(error).__name__)
+
+
+def is_transient(error: Exception) -> bool:
+    """May the same export succeed when it is tried again later?
+
+    So it may when the server, the network or the disk was at fault; not when
+    the SELECT, its rights or a limit was.
+    """
+    if isinstance(error, psycopg.OperationalError):
+        code = error.sqlstate
+        return code is None or code.startswith(TRANSIENT) and code not in LASTING
+    return isinstance(error, (OSError, RowsMissing))
 
 
 async def _halt(copy: Copy, copying: asyncio.Future[Partial]) -> None:

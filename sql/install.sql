@@ -15,6 +15,10 @@ select not exists (select from exports_migrations where name = '0001-exports') a
 \if :missing
 \ir migrations/0001-exports.sql
 \endif
+select not exists (select from exports_migrations where name = '0002-nothing-lost') as missing \gset
+\if :missing
+\ir migrations/0002-nothing-lost.sql
+\endif
 \ir functions/after_failure.sql
 \ir functions/announce_exports.sql
 \ir functions/cancel_export.sql
@@ -23,9 +27,12 @@ select not exists (select from exports_migrations where name = '0001-exports') a
 \ir functions/compile_select.sql
 \ir functions/complete_export.sql
 \ir functions/fail_export.sql
+\ir functions/find_debris.sql
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
+\ir functions/next_export_in.sql
 \ir functions/release_export.sql
+\ir functions/remember_files.sql
 \ir functions/rescue_exports.sql
 \ir functions/retry_export.sql
 \ir functions/submit_export.sql

@@ -15,3 +15,7 @@ for each statement execute function announce_exports();
 create or replace trigger announce_delete after delete on exports
 referencing old table as old_rows
 for each statement execute function announce_exports();
+
+create or replace trigger remember_files after delete on exports
+referencing old table as old_rows
+for each statement execute function remember_files();

@@ -24,6 +24,7 @@ select
     e.sha256,
     e.file_path,
     e.error,
+    e.history,
     e.created_at,
     e.started_at,
     e.finished_at,

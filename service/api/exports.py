@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -108,6 +108,8 @@ async def download(request: web.Request) -> web.StreamResponse:
             f"The export is {export.status}; there is no file yet.",
             headers={"Retry-After": "1"},
         )
+    if export.expires_at and export.expires_at <= datetime.now(UTC):
+        raise Problem(410, f"The file was kept until {export.expires_at:%F %T %Z}.")
     if export.file_path is None or export.sha256 is None:
         reason = f": {export.error.message}" if export.error else ""
         raise Problem(409, f"The export is {export.status}{reason}; there is no file.")

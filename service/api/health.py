@@ -1,25 +1,33 @@
 """Is this process able to serve?"""
 
-import asyncio
-
 import psycopg
 from aiohttp import web
+from pydantic import ByteSize
 
-from .keys import QUEUE
+from .keys import QUEUE, SETTINGS, STORAGE
 from .problems import Problem
 
 routes = web.RouteTableDef()
-
-PATIENCE = 2.0  # seconds
 
 
 @routes.get("/health")
 async def health(request: web.Request) -> web.Response:
     try:
-        async with asyncio.timeout(PATIENCE):
-            await request.app[QUEUE].ping()
-    except (psycopg.Error, TimeoutError):
+        await request.app[QUEUE].ping()
+        free = request.app[STORAGE].free()
+    except psycopg.Error:
         raise Problem(
             503, "The database cannot be reached.", headers={"Retry-After": "5"}
         ) from None
+    except OSError as error:
+        return _degraded(f"The exports cannot be written: {error.strerror}.")
+    if free < request.app[SETTINGS].min_free_disk:
+        return _degraded(
+            f"Nothing is claimed: the disk has {ByteSize(free).human_readable()} left."
+        )
     return web.json_response({"status": "ok"})
+
+
+def _degraded(detail: str) -> web.Response:
+    """Say so with 200: the API still serves what there is."""
+    return web.json_response({"status": "degraded", "detail": detail})

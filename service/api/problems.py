@@ -97,6 +97,13 @@ def _of_validation(error: ValidationError) -> Problem:
 
 def _of_database(error: psycopg.Error) -> Problem:
     code = error.sqlstate or ""
+    if isinstance(error, errors.ConfigurationLimitExceeded):
+        return Problem(
+            429,
+            error.diag.message_primary or str(error),
+            headers={"Retry-After": "10"},
+            hint=error.diag.message_hint,
+        )
     # Too complex a statement is its author's; the rest of these are ours.
     away = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     if away and not code.startswith("54"):

@@ -10,7 +10,7 @@ begin
         select array_agg(id), bool_or(n.status = 'pending') into changed, woken
         from new_rows as n
         join old_rows as o using (id)
-        where n.status <> o.status;
+        where (n.status, n.priority, n.run_at) <> (o.status, o.priority, o.run_at);
     elsif tg_op = 'INSERT' then
         select array_agg(id), count(*) > 0 into changed, woken from new_rows;
     else
@@ -29,8 +29,8 @@ begin
 end
 $$;
 comment on function announce_exports() is $$
-Notify once a statement: 'exports' when a status changed, with the id if there
-is only one; 'exports_pending' when there is something to claim.
+Notify once a statement: 'exports' when a status, or a place in the queue,
+changed, with the id if there is only one; 'exports_pending' when there is something to claim.
 
 It says look, never what: whoever hears it reads the rows again.
 $$;

@@ -1,25 +1,38 @@
-create or replace function claim_export(p_worker text, p_lease interval)
+create or replace function claim_export(
+    p_worker text, p_lease interval, p_floors timestamptz[] default '{}'
+)
 returns setof exports
 language plpgsql
+-- whatever the statistics say: they are always out of date for a queue
+set enable_seqscan to off
+set enable_bitmapscan to off
 as $$
+declare
+    next_id uuid;
 begin
+    for of_priority in reverse 9..0 loop
+        select id into next_id
+        from exports
+        where status = 'pending'
+            and priority = of_priority
+            and run_at >= coalesce(p_floors[of_priority + 1], '-infinity')
+            and run_at <= now()
+        order by run_at, id
+        limit 1
+        for update skip locked;
+        exit when found;
+    end loop;
     return query
     update exports
     set transition = 'claim',
         status = 'processing',
         attempt = attempt + 1,
         worker = p_worker,
-        lease_expires_at = now() + p_lease,
+        lease_expires_at = clock_timestamp() + p_lease,
         started_at = clock_timestamp(),
         rows = 0,
         bytes = 0
-    where id = (
-        select id from exports
-        where status = 'pending' and run_at <= now()
-        order by priority desc, run_at, id
-        limit 1
-        for update skip locked
-    )
+    where id = next_id
     returning *;
 end
 $$;
@@ -28,4 +41,9 @@ pending -> processing: I lease the next export, oldest first within priority.
 
 Two callers never receive the same export.  Its attempt is my fencing token:
 I present it to every later call.  No row: there is nothing to claim.
+
+p_floors[priority + 1] is the run_at of what I claimed last: nothing older was
+pending then, but what was claimed since some old snapshot is still in the
+index, and costs time.  I leave the floors out now and then, for exports that
+returned to their old place, or committed late.
 $$;

@@ -1,5 +1,6 @@
 create or replace function complete_export(
-    p_id uuid, p_attempt integer, p_rows bigint, p_bytes bigint, p_sha256 text
+    p_id uuid, p_attempt integer, p_rows bigint, p_bytes bigint, p_sha256 text,
+    p_retention interval default null
 )
 returns boolean
 language plpgsql
@@ -11,6 +12,7 @@ begin
         worker = null,
         lease_expires_at = null,
         finished_at = clock_timestamp(),
+        expires_at = clock_timestamp() + p_retention,
         rows = p_rows,
         bytes = p_bytes,
         sha256 = p_sha256,
@@ -26,5 +28,6 @@ $$;
 comment on function complete_export is $$
 processing -> completed: the whole file is on disk under the attempt's name.
 
-False if p_attempt no longer holds the export; then the file is debris.
+It is kept for p_retention, or for ever.  False if p_attempt no longer holds
+the export; then the file is debris.
 $$;

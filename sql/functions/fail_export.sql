@@ -1,5 +1,5 @@
 create or replace function fail_export(
-    p_id uuid, p_attempt integer, p_error jsonb, p_retry_in interval default null
+    p_id uuid, p_attempt integer, p_error jsonb, p_transient boolean default false
 )
 returns export_status
 language sql
@@ -11,7 +11,7 @@ as $$
         lease_expires_at = null,
         error = p_error,
         (status, run_at, finished_at) = (
-            select * from after_failure(failures + 1, max_attempts, p_retry_in)
+            select * from after_failure(failures + 1, max_attempts, p_transient)
         )
     where id = p_id and attempt = p_attempt and status = 'processing'
     returning status;
@@ -20,6 +20,6 @@ comment on function fail_export is $$
 processing -> failed: it went wrong, as p_error ("message", and perhaps
 "sqlstate", "hint", "detail") tells.
 
-With p_retry_in, processing -> pending while attempts are left.  Returns where
-it went, or null if p_attempt no longer holds the export.
+If p_transient, processing -> pending while attempts are left, to run again
+after a pause.  Returns where it went, or null if p_attempt no longer holds it.
 $$;

@@ -4,6 +4,7 @@ language plpgsql
 as $$
 declare
     by_hand text[];
+    derived constant text[] := '{progress,file_path}';
 begin
     if new.transition is null then
         if new.status = 'cancelled' and old.status in ('pending', 'processing') then
@@ -30,8 +31,8 @@ begin
                     else 'It has ended. Submit a new one.'
                 end;
         end if;
-        if to_jsonb(new) - by_hand - '{progress,file_path}'::text[]
-            <> to_jsonb(old) - by_hand - '{progress,file_path}'::text[]
+        if to_jsonb(new) - by_hand - derived
+            <> to_jsonb(old) - by_hand - derived
         then
             raise object_not_in_prerequisite_state using
                 message = format(
@@ -57,6 +58,22 @@ begin
                 '%s cannot take an export from %s to %s', new.transition, old.status, new.status
             );
     end if;
+    if old.status = 'processing' and new.status <> 'processing' then
+        new.history := old.history || jsonb_strip_nulls(jsonb_build_object(
+            'attempt', old.attempt,
+            'worker', old.worker,
+            'startedAt', old.started_at,
+            'endedAt', clock_timestamp(),
+            'outcome', case new.transition
+                when 'complete' then 'completed'
+                when 'fail' then 'failed'
+                when 'rescue' then 'lost'
+                when 'release' then 'released'
+                else 'cancelled'
+            end,
+            'error', case when new.transition in ('fail', 'rescue') then new.error end
+        ));
+    end if;
     new.transition := null;
     if new.status = 'cancelled' and old.status <> 'cancelled' then
         new.worker := null;
@@ -76,5 +93,6 @@ Let only the transitions of the state diagram through.
 
 The functions announce themselves in the column transition, which I clear.  By
 hand, an UPDATE to 'cancelled' is honoured as a cancel, a pending export may be
-rescheduled, and an ended one may be kept longer or shorter.
+rescheduled, and an ended one may be kept longer or shorter.  When an attempt
+ends I write down how.
 $$;

@@ -12,7 +12,7 @@ as $$
             format('the lease of attempt %s ran out: worker %s was lost', attempt, worker)
         ),
         (status, run_at, finished_at) = (
-            select * from after_failure(failures + 1, max_attempts, interval '0')
+            select * from after_failure(failures + 1, max_attempts, true)
         )
     where id in (
         select id from exports

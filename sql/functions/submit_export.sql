@@ -2,6 +2,8 @@ create or replace function submit_export()
 returns trigger
 language plpgsql
 as $$
+declare
+    max_pending bigint;
 begin
     if (
         new.status, new.attempt, new.failures, new.rows, new.bytes
@@ -10,12 +12,23 @@ begin
             new.worker, new.lease_expires_at, new.sha256, new.error,
             new.started_at, new.finished_at, new.expires_at
         ) > 0
+        or new.history <> '[]'
     then
         raise check_violation using
             message = 'an export starts as pending, with nothing done yet',
             hint = 'Insert only what you ask for: source and columns, or query; priority, run_at, max_attempts.';
     end if;
+    max_pending := nullif(current_setting('exports.max_pending', true), '');
+    if max_pending is not null and exists (
+        select from exports where status = 'pending' offset max_pending - 1 limit 1
+    ) then
+        raise configuration_limit_exceeded using
+            message = format('%s exports are waiting already', max_pending),
+            hint = 'Submit it again when some of them are done.';
+    end if;
     new.created_at := clock_timestamp();
+    -- The past means now: so the exports of one statement have a place each.
+    new.run_at := greatest(new.run_at, new.created_at);
     if new.source is null and new.query is null then
         new.source := coalesce(
             nullif(current_setting('exports.default_source', true), ''), 'users'
@@ -37,5 +50,5 @@ end
 $$;
 comment on function submit_export() is $$
 -> pending: compile the request into the SELECT that will run, and refuse it
-now if csv_reader could not run it.
+now if csv_reader could not run it, or if exports.max_pending wait already.
 $$;

@@ -1,0 +1,14 @@
+create or replace function remember_files()
+returns trigger
+language plpgsql
+as $$
+begin
+    insert into deleted_files (name)
+    select file_path from old_rows where file_path is not null
+    on conflict do nothing;
+    return null;
+end
+$$;
+comment on function remember_files() is $$
+Note which files the deleted exports leave behind.
+$$;
