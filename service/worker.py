@@ -157,10 +157,10 @@ class Worker:
 
     async def _idle_for(self, everywhere: bool) -> float:
         """How long to wait for a notification, having found nothing."""
-        if not everywhere:
-            return LOOK_EVERYWHERE
-        due = await self._queue.next_in()
         poll = self._settings.poll_interval
+        if not everywhere:
+            return min(poll, LOOK_EVERYWHERE)
+        due = await self._queue.next_in()
         return poll if due is None else min(poll, due)
 
     async def _run(self, export: Export) -> None:

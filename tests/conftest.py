@@ -170,12 +170,19 @@ async def start(database: str, exports_dir: Path) -> AsyncIterator[Start]:
         async def start(
             *, serve: bool = True, work: bool = True, **chosen: Any
         ) -> Service:
-            chosen = {"poll_interval": 600, "drain_timeout": 0, **chosen}
             settings = Settings(
-                database_url=database, exports_dir=exports_dir, port=0, **chosen
+                **{
+                    "database_url": database,
+                    "exports_dir": exports_dir,
+                    "port": 0,
+                    "poll_interval": 600,
+                    "drain_timeout": 0,
+                    **chosen,
+                }
             )
+            assert settings.database_url
             url = await stack.enter_async_context(
-                process.running(settings, database, serve=serve, work=work)
+                process.running(settings, settings.database_url, serve=serve, work=work)
             )
             http = aiohttp.ClientSession(url or None)
             await stack.enter_async_context(http)

@@ -1,0 +1,104 @@
+"""Through PgBouncer in transaction mode: LISTEN elsewhere, or polling alone."""
+
+import os
+import shutil
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ..conftest import Service, Start, eventually
+
+BOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+HOURS = 36_000
+
+pytestmark = [
+    pytest.mark.newest,
+    pytest.mark.skipif(
+        BOUNCER is None and "REQUIRE_POSTGRES" not in os.environ,
+        reason="pgbouncer is not installed; .ci/run installs it",
+    ),
+]
+
+
+@pytest.fixture
+async def pooled(database: str, scratch: Path) -> Any:
+    """The conninfo of the database behind a pooler of its own."""
+    assert BOUNCER
+    folder = scratch / f"bouncer-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    server = conninfo_to_dict(database)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "users").write_text('"postgres" ""\n"csv_reader" ""\n')
+    (folder / "ini").write_text(
+        f"[databases]\n* = host={server['host']} port={server['port']}\n"
+        "[pgbouncer]\npool_mode = transaction\nauth_type = trust\n"
+        f"auth_file = {folder}/users\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        f"unix_socket_dir =\nlogfile = {folder}/log\n"
+    )
+    # The socket is in the server's own folder.
+    user = ["-u", Path(server["host"]).owner()] if os.geteuid() == 0 else []
+    bouncer = subprocess.Popen(
+        [BOUNCER, "-q", *user, str(folder / "ini")],
+        stderr=subprocess.DEVNULL,
+    )
+    url = make_conninfo(database, host="127.0.0.1", port=port)
+    try:
+
+        async def answers() -> bool:
+            assert bouncer.poll() is None, (folder / "log").read_text()
+            try:
+                psycopg.connect(url).close()
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        await eventually(answers)
+        yield url
+    finally:
+        bouncer.kill()
+        bouncer.wait()
+
+
+async def test_listen_goes_around_the_pooler(
+    pooled: str, start: Start, database: str
+) -> None:
+    service = await start(
+        database_url=pooled, listen_database_url=database, poll_interval=HOURS
+    )
+    await use(service)
+
+
+async def test_polling_alone_is_enough(pooled: str, start: Start) -> None:
+    service = await start(
+        database_url=pooled, listen_database_url="none", poll_interval=0.1
+    )
+    await use(service)
+
+
+async def use(service: Service) -> None:
+    """Export, cancel, be refused, time after time on the same few connections."""
+    for _ in range(5):
+        export = await service.ended((await service.export())["jobId"])
+        assert (export["status"], export["rows"]) == ("completed", 2_000)
+    endless = await service.export(query="select generate_series(1, 1000000000)")
+    url = f"/exports/{endless['jobId']}"
+
+    async def running() -> Any:
+        async with service.http.get(url) as answer:
+            return (await answer.json())["bytes"]
+
+    await eventually(running)
+    async with service.http.post(f"{url}/cancel") as answer:
+        assert (await answer.json())["status"] == "cancelled"
+    async with service.http.post("/exports", json={"query": "select no"}) as answer:
+        assert answer.status == 422
