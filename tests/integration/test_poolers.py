@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
