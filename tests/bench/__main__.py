@@ -2,7 +2,7 @@
 
 import click
 
-from . import pump
+from . import backlog, pump
 
 
 @click.group()
@@ -10,6 +10,7 @@ def bench() -> None:
     """Measure; each command makes its own server and says what it did."""
 
 
+bench.add_command(backlog.main, "backlog")
 bench.add_command(pump.main, "pump")
 
 if __name__ == "__main__":
