@@ -184,9 +184,9 @@ class Process:
         self._process.send_signal(which)
 
     def end(self) -> int:
-        if self._process.stderr:
-            self._process.stderr.close()
-        return self._process.wait(30)
+        """Wait until it has ended; return its exit code."""
+        self._process.communicate(timeout=30)
+        return self._process.returncode
 
     def __enter__(self) -> "Process":
         return self
