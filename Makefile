@@ -1,11 +1,13 @@
 # make demo    a million users, exported, with nothing but Python on the machine
 # make test    the linters and all tests
+# make chaos   faults without end, for SECONDS, from a SEED; then every invariant
+# make bench   measurements
 PYTHON ?= python3
 ONCE ?=
 PYTEST ?=
 BIN := .venv/bin/python
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench chaos clean
 
 demo: .venv/.run
 	$(BIN) -m service up --export $(if $(ONCE),--once)
@@ -23,6 +25,9 @@ lint: .venv/.test
 
 bench: .venv/.test
 	$(BIN) -m tests.bench
+
+chaos: .venv/.test
+	$(BIN) -m tests.chaos
 
 .venv/.run: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'

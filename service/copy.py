@@ -97,20 +97,25 @@ class Copy:
         get = pgconn.get_copy_data
         block = bytearray()
         rows = -1  # the header is a message too
+        written = 0
         while True:
             size, row = get(1)
             if size > 0:
                 block += row
                 rows += 1
                 if len(block) >= BLOCK:
-                    self._write(write, block, rows)
+                    self._count(rows, written + len(block))
+                    write(block)
+                    written += len(block)
                     block.clear()
                     self._raise_if_stopped()
             elif size == 0:
+                self._count(rows, written + len(block))
                 self._await_input(pgconn, poller)
             else:
                 break
-        self._write(write, block, rows)
+        self._count(rows, written + len(block))
+        write(block)
         ended = pgconn.get_result()
         assert ended
         fence.expect(ended, ExecStatus.COMMAND_OK)
@@ -119,17 +124,13 @@ class Copy:
                 f"{rows} rows arrived, but {ended.command_tuples} were sent"
             )
 
-    def _write(
-        self, write: Callable[[bytearray], None], block: bytearray, rows: int
-    ) -> None:
-        if self.bytes + len(block) > self._max_bytes:
+    def _count(self, rows: int, size: int) -> None:
+        self.rows, self.bytes = max(rows, 0), size
+        if size > self._max_bytes:
             raise TooLarge(
                 f"the file would be larger than {self._max_bytes:,} bytes,"
                 " which is MAX_EXPORT_BYTES"
             )
-        write(block)
-        self.bytes += len(block)
-        self.rows = rows
 
     def _await_input(self, pgconn: PGconn, poller: select.poll) -> None:
         while not poller.poll(CHECK_EVERY):

@@ -197,6 +197,7 @@ class Queue:
             timedelta(seconds=lease),
             rows,
             bytes,
+            patience=min(PATIENCE, lease / 3),
         )
 
     async def complete(
@@ -251,18 +252,24 @@ class Queue:
             Export(**row) for row in await self._all("select * from rescue_exports()")
         ]
 
-    async def _one(self, statement: Any, *params: object) -> dict[str, Any] | None:
-        rows = await self._all(statement, *params)
+    async def _one(
+        self, statement: Any, *params: object, patience: float = PATIENCE
+    ) -> dict[str, Any] | None:
+        rows = await self._all(statement, *params, patience=patience)
         return rows[0] if rows else None
 
-    async def _all(self, statement: Any, *params: object) -> list[dict[str, Any]]:
+    async def _all(
+        self, statement: Any, *params: object, patience: float = PATIENCE
+    ) -> list[dict[str, Any]]:
         async with self._pool.connection() as conn:
-            with db.bounded(conn, PATIENCE):
+            with db.bounded(conn, patience):
                 cursor = await conn.execute(statement, params)
                 return await cursor.fetchall()
 
-    async def _held(self, statement: Any, *params: object) -> None:
-        row = await self._one(statement, *params)
+    async def _held(
+        self, statement: Any, *params: object, patience: float = PATIENCE
+    ) -> None:
+        row = await self._one(statement, *params, patience=patience)
         if not (row and row["held"]):
             raise LeaseLost
 

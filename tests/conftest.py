@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 import uuid
@@ -157,6 +158,14 @@ async def eventually(
         while not (found := await look()):
             await asyncio.sleep(0.01)
         return found
+
+
+def psql_copy(database: str, select: str, to: Path) -> bytes:
+    """What an expert would do instead."""
+    psql = embedded.find_binaries()[VERSIONS[-1]] / "psql"
+    copy = rf"\copy ({select}) to '{to}' with (format csv, header)"
+    subprocess.run([psql, "-Xqd", database, "-c", copy], check=True)
+    return to.read_bytes()
 
 
 Start = Callable[..., Awaitable[Service]]

@@ -41,16 +41,17 @@ begin
                 ),
                 hint = 'To ask for something else, submit a new export.';
         end if;
-    elsif (old.status, new.status) not in (
-        ('pending', 'processing'),      -- claim
-        ('processing', 'processing'),   -- heartbeat
-        ('processing', 'completed'),    -- complete
-        ('processing', 'failed'),       -- fail, rescue
-        ('processing', 'pending'),      -- release, rescue, fail
-        ('pending', 'cancelled'),       -- cancel
-        ('processing', 'cancelled'),    -- cancel
-        ('failed', 'pending'),          -- retry
-        ('cancelled', 'pending')        -- retry
+    elsif (new.transition, old.status, new.status) not in (
+        ('claim', 'pending', 'processing'),
+        ('heartbeat', 'processing', 'processing'),
+        ('complete', 'processing', 'completed'),
+        ('fail', 'processing', 'failed'),
+        ('fail', 'processing', 'pending'),
+        ('rescue', 'processing', 'failed'),
+        ('rescue', 'processing', 'pending'),
+        ('release', 'processing', 'pending'),
+        ('retry', 'failed', 'pending'),
+        ('retry', 'cancelled', 'pending')
     ) or new.attempt <> old.attempt + (new.transition = 'claim')::int
     then
         raise object_not_in_prerequisite_state using

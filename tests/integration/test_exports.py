@@ -4,34 +4,15 @@ import asyncio
 import csv
 import hashlib
 import io
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from service import embedded
-
-from ..conftest import Service, Start, eventually
+from ..conftest import Service, Start, eventually, psql_copy
 
 AWKWARD = Path(__file__).parents[2] / "seeds" / "02-seed.sql"
-
-
-def psql_copy(database: str, select: str, to: Path) -> bytes:
-    """What an expert would do instead."""
-    psql = embedded.find_binaries()[max(embedded.find_binaries())] / "psql"
-    subprocess.run(
-        [
-            psql,
-            "-Xqd",
-            database,
-            "-c",
-            rf"\copy ({select}) to '{to}' with (format csv, header)",
-        ],
-        check=True,
-    )
-    return to.read_bytes()
 
 
 async def test_the_file_is_what_psql_copies(service: Service, tmp_path: Path) -> None:

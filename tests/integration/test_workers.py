@@ -1,10 +1,7 @@
 """Waking, polling, sharing, draining."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from service.storage import Directory
 from service.worker import Worker
 
 from ..conftest import Service, Start, eventually
+from ..processes import Process
 
 HOURS = 36_000
 
@@ -152,50 +150,6 @@ async def test_sixteen_workers_export_two_thousand_once_each(
     assert content == {f"n\n{n}\n": 1 for n in range(1, 2001)}
 
 
-class Process:
-    """`python -m service` as an operator runs it."""
-
-    def __init__(
-        self, database: str, exports_dir: Path, *arguments: str, **settings: Any
-    ):
-        environment = {name.upper(): str(value) for name, value in settings.items()}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
-            env={
-                **os.environ,
-                "DATABASE_URL": database,
-                "EXPORTS_DIR": str(exports_dir),
-                "PORT": "0",
-                **environment,
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def until(self, words: str) -> str:
-        """Read what it logs until a line with *words*; return that line."""
-        assert self._process.stderr
-        for line in self._process.stderr:
-            if words in line:
-                return line
-        raise AssertionError(f"it ended without saying {words!r}")
-
-    def signal(self, which: signal.Signals) -> None:
-        self._process.send_signal(which)
-
-    def end(self) -> int:
-        """Wait until it has ended; return its exit code."""
-        self._process.communicate(timeout=30)
-        return self._process.returncode
-
-    def __enter__(self) -> "Process":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self.end()
-
-
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_running_exports_finish(
     database: str, exports_dir: Path, conn: Any, how: signal.Signals
@@ -283,7 +237,7 @@ async def test_memory_stays_flat_whatever_the_size(
             query = " union all ".join(["select * from big"] * times)
             conn.execute("insert into exports (query) values (%s)", [query])
             process.until("completed")
-            peaks.append(rss(process._process.pid))
+            peaks.append(rss(process.pid))
     assert conn.execute("select sum(rows) from exports").fetchone() == (6_000_000,)
     assert peaks[0] < 120e6
     assert peaks[1] - peaks[0] < 5e6

@@ -1,0 +1,225 @@
+"""`python -m tests.chaos`: real processes under a plan of faults, then the truth.
+
+The plan follows from the seed alone.  In the end every export must be
+downloadable with the bytes that psql copies, or say why not; see
+`tests.crash.world.invariants`.
+"""
+
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+from psycopg.conninfo import make_conninfo
+from rich.console import Console
+from rich.progress import Progress
+
+from service import db, embedded
+
+from .crash.world import World, eventually
+from .processes import Process
+
+WORKERS = 3
+USERS = 20_000
+EVERY = 0.4  # seconds between two steps of the plan
+SETTINGS = {"lease": 2, "heartbeat": 0.3, "poll_interval": 1, "retention": 3600}
+
+QUERIES = (
+    "select * from users order by id",
+    "select id, email, bio from users where id % 7 = 0 order by id",
+    "select * from users where false",
+    "select n, md5(n::text) from generate_series(1, 200000) as n",
+    "select n, pg_sleep(0.005)::text as nap from generate_series(1, 400) as n",
+    "select 1 as n",
+    "select 10 / (n - 3000) as x from generate_series(1, 5000) as n",  # fails
+)
+FAULTS = {
+    "kill": 5,
+    "pause": 3,
+    "restart": 2,  # of a worker, by SIGTERM
+    "terminate": 8,  # a backend
+    "cancel": 6,
+    "server": 1,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens at *at* seconds: some submits, and a fault; *pick* chooses whom."""
+
+    at: float
+    queries: tuple[str, ...]
+    fault: str
+    pick: int
+
+
+def plan(seed: int, seconds: float) -> Iterator[Step]:
+    """Derive the steps from *seed*; a longer plan begins like a shorter one."""
+    chance = random.Random(seed)
+    at = 0.0
+    while at < seconds:
+        yield Step(
+            at,
+            tuple(chance.choices(QUERIES, k=chance.randint(0, 4))),
+            chance.choices(list(FAULTS), list(FAULTS.values()))[0],
+            chance.randrange(1 << 30),
+        )
+        at += EVERY
+
+
+class Chaos:
+    """A server, some workers, and whoever torments them."""
+
+    def __init__(self, postgres: embedded.Postgres, world: World) -> None:
+        self._postgres = postgres
+        self._world = world
+        self._workers = [self._worker() for _ in range(WORKERS)]
+        self._paused: list[tuple[float, Process]] = []
+        self.faults: Counter[str] = Counter()
+
+    def _worker(self) -> Process:
+        return self._world.start(**SETTINGS)
+
+    def take(self, step: Step, now: float) -> None:
+        """Do what the step says; a server that is just restarting may refuse."""
+        for due, process in [*self._paused]:
+            if now >= due:
+                process.signal(signal.SIGCONT)
+                self._paused.remove((due, process))
+        with suppress(psycopg.OperationalError):
+            if step.queries:
+                self._world.submit(*step.queries)
+        with suppress(psycopg.OperationalError):
+            if getattr(self, f"_{step.fault}")(step.pick, now) is not False:
+                self.faults[step.fault] += 1
+
+    def _kill(self, pick: int, now: float) -> None:
+        place = pick % WORKERS
+        self._forget(self._workers[place])
+        self._workers[place].kill()
+        self._workers[place] = self._worker()
+
+    def _restart(self, pick: int, now: float) -> None:
+        place = pick % WORKERS
+        self._forget(self._workers[place])
+        self._workers[place].signal(signal.SIGTERM)
+        self._workers[place].signal(signal.SIGCONT)
+        self._workers[place].end()
+        self._workers[place] = self._worker()
+
+    def _pause(self, pick: int, now: float) -> None:
+        victim = self._workers[pick % WORKERS]
+        self._forget(victim)
+        victim.signal(signal.SIGSTOP)
+        self._paused.append((now + 1.5 * SETTINGS["lease"], victim))
+
+    def _forget(self, process: Process) -> None:
+        self._paused = [one for one in self._paused if one[1] is not process]
+
+    def _terminate(self, pick: int, now: float) -> bool:
+        backends = self._world.rows(
+            "select pid from pg_stat_activity where datname = current_database()"
+            " and pid <> pg_backend_pid() order by application_name, pid"
+        )
+        for backend in backends[pick % len(backends) :][:1] if backends else []:
+            self._world.rows("select pg_terminate_backend(%s)", backend["pid"])
+        return bool(backends)
+
+    def _cancel(self, pick: int, now: float) -> bool:
+        found = self._world.rows(
+            "select id from exports where status in ('pending', 'processing')"
+            " order by created_at"
+        )
+        if found:
+            id = found[pick % len(found)]["id"]
+            self._world.rows("select cancel_export(%s)", id)
+        return bool(found)
+
+    def _server(self, pick: int, now: float) -> None:
+        self._postgres.stop(signal.SIGQUIT if pick % 2 else signal.SIGINT)
+        self._postgres.start()
+
+    def relent(self) -> None:
+        for _, process in self._paused:
+            process.signal(signal.SIGCONT)
+        for process in self._workers:
+            assert process.running(), f"a worker ended by itself:\n{process.log}"
+
+
+def run(seed: int, seconds: float, console: Console) -> dict[str, Any]:
+    """Live through the plan; return the figures, or raise `AssertionError`."""
+    with tempfile.TemporaryDirectory(prefix="csv-chaos-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        exports_dir = folder / "exports"
+        exports_dir.mkdir()
+        postgres = embedded.Postgres(folder / "data", settings={"fsync": "off"})
+        with postgres as server:
+            with psycopg.connect(server, autocommit=True) as conn:
+                conn.execute("create database chaos")
+            database = make_conninfo(server, dbname="chaos")
+            db.migrate(database)
+            db.seed(database, USERS)
+            with World(database, exports_dir) as world:
+                return _live(seed, seconds, console, Chaos(postgres, world), world)
+
+
+def _live(
+    seed: int, seconds: float, console: Console, chaos: Chaos, world: World
+) -> dict[str, Any]:
+    began = time.monotonic()
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("chaos", total=seconds)
+        for step in plan(seed, seconds):
+            now = time.monotonic() - began
+            time.sleep(max(0, step.at - now))  # the plan has its own time
+            chaos.take(step, max(step.at, now))
+            progress.update(task, completed=step.at)
+        chaos.relent()
+        progress.update(task, description="settling", total=None)
+        settling = time.monotonic()
+        world.settle()
+        settled = time.monotonic() - settling
+        progress.update(task, description="checking")
+        world.check()
+        eventually(
+            lambda: not world.rows("select from pg_stat_progress_copy"), "COPYs to end"
+        )
+    attempts = world.rows(
+        "select one ->> 'outcome' as outcome, count(*)"
+        " from exports, jsonb_array_elements(history) as one group by 1 order by 1"
+    )
+    return {
+        **{f"exports {status}": n for status, n in sorted(world.statuses().items())},
+        **{f"attempts {row['outcome']}": row["count"] for row in attempts},
+        **{f"fault {fault}": n for fault, n in sorted(chaos.faults.items())},
+        "seconds to settle": round(settled, 1),
+    }
+
+
+@click.command()
+@click.option("--seconds", default=60.0, envvar="SECONDS", show_default=True)
+@click.option("--seed", type=int, envvar="SEED", help="replay that plan")
+def main(seconds: float, seed: int | None) -> None:
+    """Kill, pause, terminate, restart and cancel; then check everything."""
+    seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    click.echo(f"SEED={seed} SECONDS={seconds:g}")
+    try:
+        figures = run(seed, seconds, Console(stderr=True))
+    except AssertionError as error:
+        raise click.ClickException(f"violated, with SEED={seed}: {error}") from error
+    for name, figure in figures.items():
+        click.echo(f"{name:24} {figure:>8}")
+    click.echo("every invariant holds")
+
+
+if __name__ == "__main__":
+    main()

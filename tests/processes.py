@@ -1,0 +1,93 @@
+"""The service as an operator runs it: processes that can be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 30.0  # seconds
+
+
+class Process:
+    """`python -m service …`; what it logs goes to a file, which never blocks it.
+
+    Ending the `with` block kills it.  *module* may name another entry point.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        exports_dir: Path,
+        *arguments: str,
+        module: str = "service",
+        preexec: Any = None,
+        **settings: Any,
+    ) -> None:
+        self._log = tempfile.TemporaryFile("w+")
+        self._seen = 0
+        environment = {name.upper(): str(value) for name, value in settings.items()}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env={
+                **os.environ,
+                "DATABASE_URL": database,
+                "EXPORTS_DIR": str(exports_dir),
+                "PORT": "0",
+                **environment,
+            },
+            stderr=self._log,
+            preexec_fn=preexec,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """All that it has logged so far."""
+        with os.fdopen(os.dup(self._log.fileno()), "rb") as log:
+            return os.pread(log.fileno(), 1 << 30, 0).decode()
+
+    def until(self, words: str) -> str:
+        """Wait for a line with *words* after the one found last; return it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            running = self.running()
+            text = self.log
+            found = text.find(words, self._seen)
+            if found >= 0 and (end := text.find("\n", found)) >= 0:
+                self._seen = end
+                return text[text.rfind("\n", 0, found) + 1 : end]
+            assert running, f"it ended without saying {words!r}:\n{text}"
+            assert time.monotonic() < deadline, f"it never said {words!r}:\n{text}"
+            time.sleep(0.005)
+
+    def url(self) -> str:
+        """Wait until `serve` listens; return where."""
+        return self.until("serving on ").split()[-1]
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def signal(self, which: signal.Signals) -> None:
+        self._process.send_signal(which)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.end()
+
+    def end(self) -> int:
+        """Wait until it has ended; return its exit code."""
+        return self._process.wait(PATIENCE)
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._log.close()
