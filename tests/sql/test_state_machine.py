@@ -5,10 +5,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -73,7 +74,15 @@ class Exports(RuleBasedStateMachine):
         )
 
     def pick(self, data: Any) -> tuple[Any, Model]:
-        return data.draw(st.sampled_from(list(self.models.items())))
+        """Choose an export, rather one that is being processed."""
+        running = [one for one in self.models.items() if one[1].status == "processing"]
+        return data.draw(st.sampled_from(running * 3 + list(self.models.items())))
+
+    @initialize()
+    def begin(self) -> None:
+        for priority in (5, 5, 0):
+            self.submit(priority)
+        self.claim(False)
 
     @rule(priority=st.integers(0, 9))
     def submit(self, priority: int) -> None:
@@ -234,17 +243,32 @@ class Exports(RuleBasedStateMachine):
             assert all(before[1] <= after[0] for before, after in zip(ends, ends[1:]))
 
 
-@pytest.mark.newest
-def test_no_illegal_transition_ever(database: str) -> None:
+def walk(database: str, *phases: Phase) -> None:
     machine = type("Machine", (Exports,), {"conninfo": database})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
+            max_examples=150,
+            stateful_step_count=50,
             deadline=None,
             derandomize=True,
             database=None,
+            phases=phases or tuple(Phase),
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.newest
+def test_no_illegal_transition_ever(database: str) -> None:
+    walk(database)
+
+
+@pytest.mark.newest
+def test_the_walk_finds_a_fence_that_is_gone(database: str, conn: Any) -> None:
+    (definition,) = conn.execute(
+        "select pg_get_functiondef('heartbeat_export'::regproc)"
+    ).fetchone()
+    conn.execute(definition.replace("and attempt = p_attempt", ""))
+    with pytest.raises(AssertionError):
+        walk(database, Phase.generate)
