@@ -1,4 +1,4 @@
-"""The pump: one SELECT into one file, at the speed of libpq.
+"""The pump: one SELECT into one stream of bytes, at the speed of libpq.
 
 One CopyData message is one row, so rows are counted exactly and for free.
 psycopg's `cursor.copy` is several times slower, and `get_copy_data(0)` blocks
@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
+from typing import Any
 
 import psycopg
 from psycopg.pq import ExecStatus
@@ -39,31 +41,43 @@ class TooLarge(Exception):
 class Copy:
     """One SELECT being copied.  `run` takes a thread; all else is for any other.
 
-    `rows` and `bytes` grow while it runs.
+    `rows` and `bytes` grow while it runs; then `columns` and `snapshot_at` tell
+    what it was.
     """
 
     def __init__(
-        self, conninfo: str, name: str, sql: str, max_bytes: int | None = None
+        self,
+        conninfo: str,
+        name: str,
+        sql: str,
+        form: fence.Format | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         self._conninfo = conninfo
         self._name = name
         self._sql = sql
+        self._form = form or fence.Format()
         self._max_bytes = max_bytes or sys.maxsize
         self._stop = threading.Event()
         self._stopped_at = 0.0
         self._conn: psycopg.Connection | None = None
         self.rows = 0
         self.bytes = 0
+        self.columns: list[fence.Column] = []
+        self.snapshot_at: datetime | None = None
 
     def run(self, write: Callable[[bytearray], None]) -> None:
-        """Pass the whole CSV to *write*, block by block.
+        """Pass the whole file to *write*, block by block.
 
         Raises `psycopg.Error`, `fence.NotASelect`, `Stopped`, `TooLarge`, or
         whatever *write* raises; the file is whole if, and only if, it returns.
         """
-        with closing(db.open_source(self._conninfo, self._name)) as conn:
+        conn, self.snapshot_at = db.open_source(
+            self._conninfo, self._name, self._form.time_zone
+        )
+        with closing(conn):
             self._conn = conn
-            fence.check(conn.pgconn, self._sql)
+            self.columns = fence.check(conn, self._sql)
             self._pump(conn.pgconn, write)
 
     def stop(self) -> None:
@@ -86,7 +100,8 @@ class Copy:
         self._raise_if_stopped()
         poller = select.poll()
         poller.register(pgconn.socket, select.POLLIN)
-        pgconn.send_query_params(fence.copy_command(self._sql), None)
+        command = fence.copy_command(self._sql, self.columns, self._form)
+        pgconn.send_query_params(command, None)
         pgconn.flush()
         while pgconn.is_busy():
             self._await_input(pgconn, poller)
@@ -95,13 +110,18 @@ class Copy:
         fence.expect(started, ExecStatus.COPY_OUT)
 
         get = pgconn.get_copy_data
-        block = bytearray()
-        rows = -1  # the header is a message too
+        block = bytearray(b"\xef\xbb\xbf" if self._form.bom else b"")
+        rows = -1 if self._form.header else 0  # the header is a message too
+        crlf = self._form.line_ending == "crlf"
         written = 0
         while True:
             size, row = get(1)
             if size > 0:
-                block += row
+                if crlf:
+                    block += row[:-1]
+                    block += b"\r\n"
+                else:
+                    block += row
                 rows += 1
                 if len(block) >= BLOCK:
                     self._count(rows, written + len(block))
@@ -140,3 +160,17 @@ class Copy:
     def _raise_if_stopped(self) -> None:
         if self._stop.is_set():
             raise Stopped
+
+
+def preview(
+    conninfo: str, sql: str, form: fence.Format, limit: int
+) -> tuple[list[fence.Column], list[dict[str, Any]]]:
+    """Return the columns and the first rows, as JSON has them, of a checked SELECT."""
+    conn, _ = db.open_source(conninfo, "preview", form.time_zone)
+    with closing(conn):
+        conn.execute("set local statement_timeout to '5s'")
+        columns = fence.check(conn, sql)
+        shown = f"select row_to_json(export) from (\n{sql}\n) as export limit {limit:d}"
+        # Prepared alone above, so that nothing in it leaves the parentheses.
+        rows = conn.execute(shown.encode(), prepare=True).fetchall()
+    return columns, [row for (row,) in rows]

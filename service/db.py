@@ -15,6 +15,7 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,6 @@ SOURCE_SETTINGS = {
     "client_connection_check_interval": "2s",
     "lock_timeout": "10s",
     "synchronize_seqscans": "off",
-    "timezone": "UTC",
     "datestyle": "ISO",
     "intervalstyle": "postgres",
     "bytea_output": "hex",
@@ -100,8 +100,10 @@ def open_pool(database_url: str, size: int) -> Pool:
     return pool
 
 
-def open_source(conninfo: str, name: str) -> psycopg.Connection:
-    """Connect as the reader, in a transaction for one export.
+def open_source(
+    conninfo: str, name: str, time_zone: str = "UTC"
+) -> tuple[psycopg.Connection, datetime]:
+    """Connect as the reader, in a transaction whose snapshot is of that instant.
 
     *name* shows in pg_stat_activity.  The connection is the export's own: its
     SELECT may change any setting of the session, so it is closed afterwards,
@@ -111,8 +113,14 @@ def open_source(conninfo: str, name: str) -> psycopg.Connection:
     begin = ["begin isolation level repeatable read read only"]
     # Not at login: poolers refuse that.
     begin += [f"set local {key} to '{value}'" for key, value in SOURCE_SETTINGS.items()]
-    conn.execute("; ".join(begin).encode())
-    return conn
+    begin.append(f"set local timezone to {sql.Literal(time_zone).as_string(conn)}")
+    begin.append("select clock_timestamp()")
+    cursor = conn.execute("; ".join(begin).encode())
+    while cursor.nextset():
+        pass
+    (at,) = cursor.fetchone() or (None,)
+    assert isinstance(at, datetime)
+    return conn, at.astimezone(UTC)
 
 
 def complete(conninfo: str) -> str:

@@ -40,7 +40,7 @@ async def running(
     settings: Settings, database_url: str, *, serve: bool, work: bool
 ) -> AsyncIterator[str]:
     """Run the service while the block lasts; yield its URL (empty without HTTP)."""
-    source = db.source_conninfo(settings, database_url) if work else ""
+    source = db.source_conninfo(settings, database_url)
     async with AsyncExitStack() as stack:
         storage = Directory(settings.exports_dir)
         pool = db.open_pool(
@@ -59,7 +59,9 @@ async def running(
         stack.push_async_callback(end, asyncio.create_task(janitor.run()))
         url = ""
         if serve:
-            url = await _serve(stack, settings, create_app(settings, queue, storage))
+            url = await _serve(
+                stack, settings, create_app(settings, queue, storage, source)
+            )
         if work:
             worker = Worker(settings, queue, listener, storage, source)
             working = asyncio.create_task(worker.run())

@@ -5,17 +5,22 @@ PostgreSQL decides everything; nothing here updates a row by itself.  After
 token.
 """
 
+import hashlib
+import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from . import db
 from .db import Pool
+from .fence import Column, Format
 
 PATIENCE = 10.0  # seconds for one call; the connection is severed after that
 PRIORITIES = 10  # 0 to 9, the highest first
@@ -53,12 +58,8 @@ class Attempt(BaseModel):
     error: ExportError | None = None
 
 
-class Export(BaseModel):
+class Export(Format):
     """A row of `live_exports`; its JSON is what every client sees."""
-
-    model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore"
-    )
 
     id: UUID = Field(alias="jobId")
     status: Status
@@ -70,9 +71,16 @@ class Export(BaseModel):
     eta_seconds: int | None = None
     source: str | None
     columns: list[str] | None
+    filters: list[dict[str, Any]] | None
+    order_by: list[str] | None
+    row_limit: int | None = Field(alias="limit")
     query: str | None
-    sql_text: str = Field(exclude=True)
+    profile: str | None
+    file_name: str | None = Field(alias="filename")
+    sql_text: str = Field(alias="select")
     sha256: str | None
+    result_columns: list[Column] | None
+    snapshot_at: datetime | None
     file_path: str | None = Field(exclude=True)
     error: ExportError | None
     history: list[Attempt]
@@ -89,6 +97,41 @@ class Export(BaseModel):
     @property
     def ended(self) -> bool:
         return self.status not in (Status.PENDING, Status.PROCESSING)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a complete file is: its figures, its columns, and of which instant."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    columns: list[Column]
+    snapshot_at: datetime | None
+
+
+class SourceColumn(BaseModel):
+    name: str
+    type: str
+    nullable: bool
+    comment: str | None
+
+
+class Source(BaseModel):
+    """A relation that can be exported; rows and bytes are the planner's estimates."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    source: str
+    kind: str
+    comment: str | None
+    estimated_rows: int
+    bytes: int
+    columns: list[SourceColumn]
+
+
+class KeyReused(Exception):
+    """The idempotency key belongs to another request."""
 
 
 class LeaseLost(Exception):
@@ -117,46 +160,73 @@ class Queue:
         """Raise `psycopg.Error` unless the database answers."""
         await self._one("select 1")
 
-    async def submit(
-        self,
-        *,
-        source: str | None = None,
-        columns: list[str] | None = None,
-        query: str | None = None,
-    ) -> Export:
-        """Create an export; it is refused here if the reader could not run it.
+    async def submit(self, wanted: dict[str, Any], key: str | None = None) -> Export:
+        """Create an export of *wanted*, columns of `exports`.
 
-        Raises `psycopg.errors.ConfigurationLimitExceeded` when too many wait.
+        It is refused here if the reader could not run it.  With an idempotency
+        *key* that was used before, return the export of then.  Raises
+        `psycopg.errors.ConfigurationLimitExceeded` when too many wait, and
+        `KeyReused` if the key came with another request.
         """
-        row = await self._one(
-            "insert into exports (source, columns, query)"
-            " select %s::text, %s::text[], %s::text"
-            " from set_config('exports.max_pending', %s, true) returning *",
-            source,
-            columns,
-            query,
-            str(self._max_pending or ""),
-        )
+        digest = hashlib.sha256(
+            json.dumps(wanted, sort_keys=True, default=str).encode()
+        ).hexdigest()
+        values = {
+            name: Jsonb(value) if name == "filters" else value
+            for name, value in wanted.items()
+        }
+        if key is not None:
+            values |= {"idempotency_key": key, "request_digest": digest}
+        for _ in range(2):
+            try:
+                row = await self._one(_insert(values, self._max_pending))
+                assert row
+                return Export(**row)
+            except errors.UniqueViolation:
+                row = await self._one(
+                    "select * from live_exports where idempotency_key = %s", key
+                )
+            if row:  # else it was deleted meanwhile
+                if row["request_digest"] != digest:
+                    raise KeyReused
+                return Export(**row)
+        raise KeyReused
+
+    async def dry_run(self, wanted: dict[str, Any]) -> Export:
+        """Return the export that `submit` would have made; store nothing."""
+        values = {
+            name: Jsonb(value) if name == "filters" else value
+            for name, value in wanted.items()
+        }
+        async with self._pool.connection() as conn:
+            with db.bounded(conn, PATIENCE):
+                async with conn.transaction(force_rollback=True):
+                    cursor = await conn.execute(_insert(values, None))
+                    row = await cursor.fetchone()
         assert row
         return Export(**row)
+
+    async def sources(self) -> list[Source]:
+        """Return the relations that csv_reader may read, by name."""
+        return [
+            Source(**row)
+            for row in await self._all("select * from sources order by source")
+        ]
 
     async def get(self, id: UUID) -> Export | None:
         """Return the export as of now, with live rows and bytes."""
         row = await self._one("select * from live_exports where id = %s", id)
         return Export(**row) if row else None
 
-    async def page(
-        self,
-        limit: int,
-        status: Status | None = None,
-        before: tuple[datetime, UUID] | None = None,
-    ) -> list[Export]:
-        """Return up to *limit* exports, newest first, created *before* that one."""
+    async def page(self, limit: int, **restrictions: object) -> list[Export]:
+        """Return up to *limit* exports, newest first; see `list_exports`."""
+        arguments = sql.SQL("").join(
+            sql.SQL(", p_{} => {}").format(sql.SQL(name), sql.Literal(value))
+            for name, value in restrictions.items()
+            if value is not None
+        )
         rows = await self._all(
-            "select * from list_exports(%s, %s, %s, %s)",
-            status,
-            limit,
-            *(before or (None, None)),
+            sql.SQL("select * from list_exports({}{})").format(limit, arguments)
         )
         return [Export(**row) for row in rows]
 
@@ -200,18 +270,18 @@ class Queue:
             patience=min(PATIENCE, lease / 3),
         )
 
-    async def complete(
-        self, export: Export, rows: int, bytes: int, sha256: str
-    ) -> None:
+    async def complete(self, export: Export, receipt: Receipt) -> None:
         """Publish the file of this attempt, which is whole and on disk."""
         await self._held(
-            "select complete_export(%s, %s, %s, %s, %s, %s) as held",
+            "select complete_export(%s, %s, %s, %s, %s, %s, %s, %s) as held",
             export.id,
             export.attempt,
-            rows,
-            bytes,
-            sha256,
+            receipt.rows,
+            receipt.bytes,
+            receipt.sha256,
             self._retention,
+            Jsonb([column.model_dump() for column in receipt.columns]),
+            receipt.snapshot_at,
         )
 
     async def fail(self, export: Export, error: ExportError, transient: bool) -> None:
@@ -246,6 +316,11 @@ class Queue:
         rows = await self._all("select * from find_debris(%s)", names)
         return {row["name"]: row["known"] for row in rows}
 
+    async def delete(self, id: UUID) -> str | None:
+        """Delete the export; return its file's name, or "", if there was one."""
+        row = await self._one("select delete_export(%s) as file", id)
+        return row["file"] if row else None
+
     async def rescue(self) -> list[Export]:
         """Take back every export whose lease ran out; return them."""
         return [
@@ -276,3 +351,14 @@ class Queue:
     async def _status(self, statement: Any, id: UUID) -> Status | None:
         row = await self._one(statement, id)
         return Status(row["status"]) if row and row["status"] else None
+
+
+def _insert(values: dict[str, Any], max_pending: int | None) -> sql.Composed:
+    """Compose the INSERT of *values*, of which none is a default."""
+    names = sql.SQL(", ").join(map(sql.Identifier, values))
+    literals = sql.SQL(", ").join(map(sql.Literal, values.values()))
+    limit = sql.Literal(str(max_pending or ""))
+    return sql.SQL(
+        "insert into exports ({}) select {} from set_config('exports.max_pending', {}, true)"
+        " returning *"
+    ).format(names, literals, limit)

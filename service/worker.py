@@ -19,11 +19,12 @@ from typing import Any
 
 import psycopg
 
+from .compression import compressing, compressor
 from .config import Settings
 from .copy import Copy, RowsMissing, TooLarge
 from .fence import NotASelect
 from .listener import CHANGED, PENDING, Listener
-from .queue import PRIORITIES, Export, ExportError, LeaseLost, Queue
+from .queue import PRIORITIES, Export, ExportError, LeaseLost, Queue, Receipt
 from .storage import Directory, Partial
 from .tasks import end, wait
 
@@ -170,11 +171,12 @@ class Worker:
             self._source,
             f"export {export.id}",
             export.sql_text,
+            export,
             self._settings.max_export_bytes,
         )
         look = self._running[name] = asyncio.Event()
         copying = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._copy, copy, name
+            self._threads, self._copy, copy, export, name
         )
         beating = asyncio.create_task(self._heartbeats(export, copy, look))
         late = asyncio.create_task(self._drained_too_long.wait())
@@ -189,7 +191,15 @@ class Worker:
             if not copying.exception():
                 file = copying.result()
                 await self._insist(
-                    self._queue.complete, export, copy.rows, file.bytes, file.sha256
+                    self._queue.complete,
+                    export,
+                    Receipt(
+                        copy.rows,
+                        file.bytes,
+                        file.sha256,
+                        copy.columns,
+                        copy.snapshot_at,
+                    ),
                 )
                 log.info("export %s completed: %d rows", export.id, copy.rows)
             elif beating.done():
@@ -248,9 +258,12 @@ class Worker:
                     pause = min(pause * 2, LONGEST_PAUSE)
         raise LeaseLost
 
-    def _copy(self, copy: Copy, name: str) -> Partial:
+    def _copy(self, copy: Copy, export: Export, name: str) -> Partial:
         with self._storage.create(name) as partial:
-            copy.run(partial.write)
+            compress = compressor(export.compression)
+            copy.run(compressing(partial.write, compress))
+            if compress:
+                partial.write(compress.flush())
             partial.keep()
         return partial
 

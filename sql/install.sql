@@ -19,18 +19,27 @@ select not exists (select from exports_migrations where name = '0002-nothing-los
 \if :missing
 \ir migrations/0002-nothing-lost.sql
 \endif
+select not exists (select from exports_migrations where name = '0003-requests') as missing \gset
+\if :missing
+\ir migrations/0003-requests.sql
+\endif
 \ir functions/after_failure.sql
 \ir functions/announce_exports.sql
 \ir functions/cancel_export.sql
 \ir functions/check_query.sql
 \ir functions/claim_export.sql
+\ir functions/compile_filter.sql
 \ir functions/compile_select.sql
 \ir functions/complete_export.sql
+\ir functions/delete_export.sql
 \ir functions/fail_export.sql
+\ir functions/find_column.sql
 \ir functions/find_debris.sql
+\ir functions/find_relation.sql
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
 \ir functions/next_export_in.sql
+\ir functions/preview_export.sql
 \ir functions/release_export.sql
 \ir functions/remember_files.sql
 \ir functions/rescue_exports.sql

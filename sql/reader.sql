@@ -1,5 +1,5 @@
--- The one function that csv_reader owns: it lets a submit find out what the
--- reader may run without becoming the reader.
+-- The functions that csv_reader owns: they let a submit find out what the reader
+-- may run without becoming the reader.
 
 create or replace function explain_as_reader(p_sql text, p_search_path text)
 returns jsonb
@@ -35,19 +35,49 @@ Refuses, with PostgreSQL's own message, what the reader could not run: syntax
 errors, unknown names, missing privileges, parameters, several statements.
 $$;
 
--- To own it the reader needs CREATE for a moment; the transaction hides it.
+create or replace function first_rows_as_reader(
+    p_sql text, p_search_path text, p_limit integer default 10
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path to 'pg_catalog'
+set statement_timeout to '5s'
+as $$
+declare
+    rows_cursor refcursor;
+    rows_found jsonb;
+begin
+    perform set_config('transaction_read_only', 'on', true);
+    perform set_config('search_path', p_search_path, true);
+    open rows_cursor for execute format(
+        E'select jsonb_agg(to_jsonb(export)) from (select * from (\n%s\n) as q limit %s) as export',
+        p_sql, p_limit
+    );
+    fetch rows_cursor into rows_found;
+    close rows_cursor;
+    return coalesce(rows_found, '[]');
+end
+$$;
+comment on function first_rows_as_reader is $$
+The first rows of p_sql, a SELECT that explain_as_reader accepted, with
+csv_reader's rights; the transaction only reads from here on.
+$$;
+
+-- To own them the reader needs CREATE for a moment; the transaction hides it.
 do $$
 begin
-    if not exists (
+    if exists (
         select from pg_proc
-        where oid = 'explain_as_reader'::regproc
-            and proowner = 'csv_reader'::regrole
+        where oid in ('explain_as_reader'::regproc, 'first_rows_as_reader'::regproc)
+            and proowner <> 'csv_reader'::regrole
     ) then
         grant create on schema public to csv_reader;
         alter function explain_as_reader owner to csv_reader;
+        alter function first_rows_as_reader owner to csv_reader;
         revoke create on schema public from csv_reader;
     end if;
 end
 $$;
-revoke execute on function explain_as_reader from public;
-grant execute on function explain_as_reader to csv_service;
+revoke execute on function explain_as_reader, first_rows_as_reader from public;
+grant execute on function explain_as_reader, first_rows_as_reader to csv_service;

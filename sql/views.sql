@@ -7,7 +7,24 @@ select
     e.status,
     e.source,
     e.columns,
+    e.filters,
+    e.order_by,
+    e.row_limit,
     e.query,
+    e.format,
+    e.compression,
+    e.profile,
+    e.delimiter,
+    e.header,
+    e.null_text,
+    e.quote_all,
+    e.line_ending,
+    e.bom,
+    e.formula_guard,
+    e.time_zone,
+    e.file_name,
+    e.idempotency_key,
+    e.request_digest,
     e.sql_text,
     e.estimated_rows,
     e.priority,
@@ -22,6 +39,8 @@ select
     l.bytes,
     percent_done(e.status, l.rows, e.estimated_rows) as progress,
     e.sha256,
+    e.result_columns,
+    e.snapshot_at,
     e.file_path,
     e.error,
     e.history,
@@ -56,19 +75,78 @@ of the role that runs it: csv_service, superusers, and whom they add.
 $$;
 
 create or replace function list_exports(
-    p_status export_status, p_limit integer,
-    p_before_at timestamptz, p_before_id uuid
+    p_limit integer,
+    p_status export_status default null,
+    p_source text default null,
+    p_requested_by text default null,
+    p_created_from timestamptz default null,
+    p_created_until timestamptz default null,
+    p_before_at timestamptz default null,
+    p_before_id uuid default null
 )
 returns setof live_exports
 language sql stable
 as $$
     select * from live_exports
     where (p_status is null or status = p_status)
+        and (p_source is null or source = p_source)
+        and (p_requested_by is null or requested_by = p_requested_by)
+        and (p_created_from is null or created_at >= p_created_from)
+        and (p_created_until is null or created_at < p_created_until)
         and (p_before_at is null or (created_at, id) < (p_before_at, p_before_id))
     order by created_at desc, id desc
     limit p_limit;
 $$;
 comment on function list_exports is $$
 A page of exports, newest first: those before (p_before_at, p_before_id), the
-last of the page before; nulls begin at the newest.
+last of the page before.  Nulls restrict nothing.
+$$;
+
+create or replace view sources as
+select
+    c.oid::regclass::text as source,
+    case c.relkind
+        when 'r' then 'table'
+        when 'p' then 'partitioned table'
+        when 'v' then 'view'
+        when 'm' then 'materialized view'
+        when 'f' then 'foreign table'
+    end as kind,
+    obj_description(c.oid, 'pg_class') as comment,
+    greatest(size.rows, 0)::bigint as estimated_rows,
+    size.bytes::bigint as bytes,
+    (
+        select jsonb_agg(
+            jsonb_build_object(
+                'name', attname,
+                'type', format_type(atttypid, atttypmod),
+                'nullable', not attnotnull,
+                'comment', col_description(attrelid, attnum)
+            )
+            order by attnum
+        )
+        from pg_attribute
+        where attrelid = c.oid and attnum > 0 and not attisdropped
+            and has_column_privilege('csv_reader', attrelid, attnum, 'select')
+    ) as columns
+from pg_class as c
+join pg_namespace as n on n.oid = c.relnamespace
+cross join lateral (
+    select sum(reltuples) as rows, sum(pg_table_size(leaf.oid)) as bytes
+    from pg_partition_tree(c.oid) as part
+    join pg_class as leaf on leaf.oid = part.relid and part.isleaf
+    where c.relkind = 'p'
+    union all
+    select c.reltuples, pg_table_size(c.oid) where c.relkind <> 'p'
+    limit 1
+) as size
+where c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and not c.relispartition
+    and n.nspname not in ('pg_catalog', 'information_schema')
+    and n.nspname !~ '^pg_(toast|temp)'
+    and has_schema_privilege('csv_reader', n.oid, 'usage')
+    and has_any_column_privilege('csv_reader', c.oid, 'select');
+comment on view sources is $$
+What csv_reader may read: each relation, as an export may name it, with those
+of its columns that it may read.  Rows are the planner's estimate.
 $$;

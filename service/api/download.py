@@ -31,14 +31,14 @@ ONE_RANGE = re.compile(
 
 
 def send_file(
-    request: web.Request, path: Path, sha256: str, name: str
+    request: web.Request, path: Path, sha256: str, name: str, media_type: str
 ) -> web.StreamResponse:
     """Answer 200, 206, 304, 412 or 416 with the file whose digest is *sha256*."""
     etag = ETag(sha256)
     size = path.stat().st_size
     headers = {
         hdrs.CONTENT_DISPOSITION: _attachment(name),
-        hdrs.CONTENT_TYPE: "text/csv; charset=utf-8; header=present",
+        hdrs.CONTENT_TYPE: media_type,
         hdrs.CACHE_CONTROL: "private, no-cache",
         "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
         "X-Content-Type-Options": "nosniff",

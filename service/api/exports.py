@@ -1,55 +1,45 @@
 """Submit, watch, cancel, download."""
 
+import asyncio
 import base64
 import binascii
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Any
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from ..queue import Export, Status
+from ..copy import preview
+from ..queue import Export, KeyReused, Status
 from .download import send_file
-from .keys import QUEUE, SETTINGS, STORAGE
+from .keys import QUEUE, SETTINGS, SOURCE, STORAGE
+from .models import ExportRequest, PageRequest, Preview, SubmitOptions
 from .problems import Problem
 
 routes = web.RouteTableDef()
 
+LONGEST_KEY = 255
+PREVIEW_ROWS = 10
 CANONICAL_ID = TypeAdapter(UUID)
-
-
-class ExportRequest(BaseModel):
-    """What to export: a relation, perhaps some of its columns, or a query.
-
-    Nothing at all means the default source.  PostgreSQL checks the rest.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    source: str | None = None
-    columns: list[str] | None = None
-    query: str | None = None
-
-
-class PageRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    status: Status | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 50
-    cursor: str | None = None
 
 
 @routes.post("/exports")
 async def submit(request: web.Request) -> web.Response:
-    body = await request.read()
-    if body and request.content_type != "application/json":
-        raise Problem(415, "The body is JSON; say so: Content-Type: application/json.")
-    wanted = ExportRequest.model_validate_json(body) if body else ExportRequest()
-    if wanted.source is None and wanted.query is None:
-        default = request.app[SETTINGS].default_source
-        wanted = wanted.model_copy(update={"source": default})
-    export = await request.app[QUEUE].submit(**wanted.model_dump())
+    wanted = await _wanted(request)
+    options = SubmitOptions.model_validate(dict(request.query))
+    values = wanted.values(request.app[SETTINGS].default_source)
+    if options.dry_run:
+        return await _preview(request, values)
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key.strip()) <= LONGEST_KEY:
+        raise Problem(422, f"An Idempotency-Key has 1 to {LONGEST_KEY} characters.")
+    try:
+        export = await request.app[QUEUE].submit(values, key)
+    except KeyReused:
+        raise Problem(
+            422, "This Idempotency-Key came with another request before."
+        ) from None
     headers = {"Location": f"/exports/{export.id}", "Retry-After": "1"}
     return _json(export, status=202, headers=headers)
 
@@ -57,8 +47,10 @@ async def submit(request: web.Request) -> web.Response:
 @routes.get("/exports")
 async def list_exports(request: web.Request) -> web.Response:
     wanted = PageRequest.model_validate(dict(request.query))
-    before = _decode(wanted.cursor) if wanted.cursor is not None else None
-    found = await request.app[QUEUE].page(wanted.limit + 1, wanted.status, before)
+    restrictions = wanted.restrictions()
+    if wanted.cursor is not None:
+        restrictions |= _decode(wanted.cursor)
+    found = await request.app[QUEUE].page(wanted.limit + 1, **restrictions)
     page = found[: wanted.limit]
     headers = {}
     if len(found) > len(page):
@@ -116,8 +108,65 @@ async def download(request: web.Request) -> web.StreamResponse:
     path = request.app[STORAGE].path(export.file_path)
     if not path.is_file():
         raise Problem(410, "The file is gone.")
-    name = f"{export.source or 'query'}-{export.created_at:%Y-%m-%d}.csv"
-    return send_file(request, path, export.sha256, name)
+    return send_file(request, path, export.sha256, _name(export), _media_type(export))
+
+
+@routes.delete("/exports/{id}")
+async def delete(request: web.Request) -> web.Response:
+    id = _id(request)
+    file = await request.app[QUEUE].delete(id)
+    if file is None:
+        raise Problem(404, f"There is no export {id}.")
+    if file:
+        await asyncio.to_thread(request.app[STORAGE].delete, file)
+    return web.Response(status=204)
+
+
+async def _wanted(request: web.Request) -> ExportRequest:
+    body = await request.read()
+    if body and request.content_type != "application/json":
+        raise Problem(415, "The body is JSON; say so: Content-Type: application/json.")
+    return ExportRequest.model_validate_json(body) if body else ExportRequest()
+
+
+async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response:
+    """Answer with what the export would be; nothing is stored."""
+    export = await request.app[QUEUE].dry_run(values)
+    columns, rows = await asyncio.to_thread(
+        preview, request.app[SOURCE], export.sql_text, export, PREVIEW_ROWS
+    )
+    shown = Preview(
+        select=export.sql_text,
+        estimated_rows=export.estimated_rows,
+        columns=[column.model_dump() for column in columns],
+        rows=rows,
+    )
+    return web.Response(
+        text=shown.model_dump_json(by_alias=True), content_type="application/json"
+    )
+
+
+def _name(export: Export) -> str:
+    """What the file is called at the client's."""
+    if export.file_name:
+        return export.file_name
+    assert export.file_path
+    extension = export.file_path.partition(".")[2]
+    return f"{export.source or 'query'}-{export.created_at:%Y-%m-%d}.{extension}"
+
+
+def _media_type(export: Export) -> str:
+    match export.compression, export.format:
+        case ("none", "csv"):
+            header = "present" if export.header else "absent"
+            return f"text/csv; charset=utf-8; header={header}"
+        case ("none", "tsv"):
+            return "text/tab-separated-values; charset=utf-8"
+        case ("none", _):
+            return "application/jsonl; charset=utf-8"
+        case (compression, _):
+            return f"application/{compression}"
+    raise AssertionError(export.compression)
 
 
 async def _find(request: web.Request) -> Export:
@@ -154,9 +203,9 @@ def _encode(last: Export) -> str:
     ).decode()
 
 
-def _decode(cursor: str) -> tuple[datetime, UUID]:
+def _decode(cursor: str) -> dict[str, object]:
     try:
         at, id = base64.urlsafe_b64decode(cursor).decode().split(" ")
-        return datetime.fromisoformat(at), UUID(id)
+        return {"before_at": datetime.fromisoformat(at), "before_id": UUID(id)}
     except (binascii.Error, UnicodeError, ValueError):
         raise Problem(422, "The cursor is not one that we gave out.") from None

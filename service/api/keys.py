@@ -8,4 +8,5 @@ from ..storage import Directory
 
 SETTINGS = web.AppKey("settings", Settings)
 QUEUE = web.AppKey("queue", Queue)
+SOURCE = web.AppKey("source", str)
 STORAGE = web.AppKey("storage", Directory)

@@ -10,7 +10,8 @@ begin
     ) is distinct from ('pending'::export_status, 0, 0::smallint, 0::bigint, 0::bigint)
         or num_nonnulls(
             new.worker, new.lease_expires_at, new.sha256, new.error,
-            new.started_at, new.finished_at, new.expires_at
+            new.started_at, new.finished_at, new.expires_at,
+            new.result_columns, new.snapshot_at
         ) > 0
         or new.history <> '[]'
     then
@@ -34,8 +35,22 @@ begin
             nullif(current_setting('exports.default_source', true), ''), 'users'
         );
     end if;
+    if new.format is distinct from 'jsonl' then
+        new.delimiter := coalesce(new.delimiter, case new.format when 'tsv' then E'\t' else ',' end);
+        new.header := coalesce(new.header, true);
+        new.null_text := coalesce(new.null_text, '');
+        new.quote_all := coalesce(new.quote_all, false);
+        new.bom := coalesce(new.bom, new.profile = 'excel', false);
+        new.formula_guard := coalesce(new.formula_guard, new.profile = 'excel', false);
+    end if;
+    new.line_ending := coalesce(
+        new.line_ending, case new.profile when 'excel' then 'crlf' else 'lf' end
+    );
+    perform now() at time zone new.time_zone;  -- is there such a one?
     if new.query is null then
-        new.sql_text := compile_select(new.source, new.columns);
+        new.sql_text := compile_select(
+            new.source, new.columns, new.filters, new.order_by, new.row_limit
+        );
         new.estimated_rows := (
             explain_as_reader(new.sql_text, 'pg_catalog') -> 0 -> 'Plan' ->> 'Plan Rows'
         )::numeric;

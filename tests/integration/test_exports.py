@@ -127,7 +127,12 @@ async def test_the_worker_trusts_no_row_either(start: Start, conn: Any) -> None:
         "copy users to stdout",
         "begin",
     ):
-        conn.execute("insert into exports (query, sql_text) values ('x', %s)", [text])
+        conn.execute(
+            "insert into exports (query, sql_text, delimiter, header, null_text,"
+            " quote_all, line_ending, bom, formula_guard)"
+            " values ('x', %s, ',', true, '', false, 'lf', false, false)",
+            [text],
+        )
     service = await start()
 
     async def all_ended() -> bool:

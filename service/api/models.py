@@ -1,0 +1,134 @@
+"""What clients may send: validated here in form, and by PostgreSQL in substance.
+
+A field that is not given is left to the defaults of the table `exports`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from ..queue import Status
+
+# PostgreSQL's text has no NUL.
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=100_000)]
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=500)
+]
+Value = Text | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
+
+
+class _Sent(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=False,
+        validate_by_alias=True,
+    )
+
+
+class Filter(_Sent):
+    """A condition on a column; all filters must hold.
+
+    `in` and `notIn` take a list, `between` a list of two, `isNull` and `notNull`
+    nothing.  A value is compared in its column's type.
+    """
+
+    column: Name
+    op: Literal[
+        "eq", "ne", "lt", "lte", "gt", "gte", "between", "in", "notIn",
+        "like", "ilike", "isNull", "notNull",
+    ]  # fmt: skip
+    value: (
+        Value | Annotated[list[Value], Field(min_length=1, max_length=10_000)] | None
+    ) = None
+
+
+class ExportRequest(_Sent):
+    """What to export: a relation and perhaps some of its rows, or a query.
+
+    Nothing at all means the default source.
+    """
+
+    source: Name | None = Field(default=None, examples=["users"])
+    columns: Annotated[list[Name], Field(min_length=1, max_length=2000)] | None = None
+    filters: Annotated[list[Filter], Field(max_length=1000)] | None = None
+    order_by: Annotated[list[Name], Field(max_length=2000)] | None = Field(
+        default=None, examples=[["-signup_at", "id"]]
+    )
+    limit: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    query: Text | None = Field(default=None, examples=["select 1 as n"])
+
+    format: Literal["csv", "tsv", "jsonl"] | None = None
+    compression: Literal["none", "gzip", "zstd"] | None = None
+    profile: Literal["excel"] | None = None
+    delimiter: (
+        Annotated[str, Field(pattern=r'^[^\x00a-zA-Z0-9\r\n"\\.\x80-\U0010ffff]$')]
+        | None
+    ) = None
+    header: bool | None = None
+    null_text: (
+        Annotated[str, Field(pattern=r'^[^\x00\r\n"]*$', max_length=100)] | None
+    ) = None
+    quote_all: bool | None = None
+    line_ending: Literal["lf", "crlf"] | None = None
+    bom: bool | None = None
+    formula_guard: bool | None = None
+    time_zone: Annotated[Name, Field(max_length=64)] | None = None
+    filename: (
+        Annotated[
+            str, Field(pattern=r"^[^/\\\x00-\x1f\x7f]+$", min_length=1, max_length=200)
+        ]
+        | None
+    ) = None
+
+    priority: Annotated[int, Field(ge=0, le=9)] | None = None
+    run_at: AwareDatetime | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+
+    def values(self, default_source: str) -> dict[str, Any]:
+        """Return the columns of `exports` to insert."""
+        values = self.model_dump(exclude_none=True)
+        if self.filters is not None:
+            values["filters"] = [
+                one.model_dump(exclude_unset=True, exclude_none=True)
+                for one in self.filters
+            ]
+        for sent, column in (("limit", "row_limit"), ("filename", "file_name")):
+            if sent in values:
+                values[column] = values.pop(sent)
+        if self.source is None and self.query is None:
+            values["source"] = default_source
+        return values
+
+
+class PageRequest(_Sent):
+    """Which exports to list."""
+
+    status: Status | None = None
+    source: Name | None = None
+    requested_by: Name | None = None
+    created_from: AwareDatetime | None = None
+    created_until: AwareDatetime | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    cursor: Annotated[str, Field(max_length=200)] | None = None
+
+    def restrictions(self) -> dict[str, object]:
+        return self.model_dump(exclude={"limit", "cursor"})
+
+
+class SubmitOptions(_Sent):
+    """In the URL of a submit."""
+
+    dry_run: bool = False
+
+
+class Preview(BaseModel):
+    """What an export would be."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    select: str
+    estimated_rows: int
+    columns: list[dict[str, str]]
+    rows: list[dict[str, Any]]

@@ -1,0 +1,260 @@
+"""The description of this interface, made from the models that validate it."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from .. import __version__
+from ..queue import Export, Source
+from .models import ExportRequest, PageRequest, Preview, SubmitOptions
+
+routes = web.RouteTableDef()
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+REF = "#/components/schemas/{model}"
+ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
+KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^\S+$"},
+    "description": "The same key with the same request answers the first export again.",
+}
+RANGE = {
+    "name": "Range",
+    "in": "header",
+    "schema": {"type": "string", "pattern": r"^bytes=\d{1,9}-\d{0,9}$"},
+}
+PROBLEMS = {
+    400: "The body is not JSON.",
+    404: "There is no such export.",
+    405: "The method is not known here.",
+    409: "The export's status does not allow that.",
+    410: "The file has expired.",
+    412: "The file is another one.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    416: "The range lies outside the file.",
+    422: "It cannot be done as asked; `detail` is PostgreSQL's message where it is its.",
+    429: "Too many exports are waiting.",
+    503: "The database is away.",
+}
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "description": "RFC 9457",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "hint": {"type": "string", "description": "PostgreSQL's, where it has one"},
+        "sqlstate": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "at": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+
+@routes.get("/openapi.json")
+async def describe(_request: web.Request) -> web.Response:
+    return web.json_response(text=_described())
+
+
+@routes.get("/docs")
+async def docs(_request: web.Request) -> web.FileResponse:
+    return web.FileResponse(
+        Path(__file__).parent.parent / "web" / "docs.html",
+        headers={
+            "Content-Security-Policy": "default-src 'none'; connect-src 'self';"
+            " script-src 'self'; style-src 'self'"
+        },
+    )
+
+
+@cache
+def _described() -> str:
+    return json.dumps(description())
+
+
+def description() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document."""
+    _, schemas = models_json_schema(
+        [
+            (ExportRequest, "validation"),
+            (Export, "serialization"),
+            (Source, "serialization"),
+            (Preview, "serialization"),
+        ],
+        by_alias=True,
+        ref_template=REF,
+    )
+    export = _json(Export)
+    later = {"Retry-After": _header("integer", "seconds until it is worth asking")}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "CSV Export Service",
+            "version": __version__,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            "/health": {
+                "get": _operation(
+                    "Is the service able to work?",
+                    {200: _body({"type": "object", "required": ["status"]})},
+                    (503,),
+                )
+            },
+            "/exports": {
+                "post": _operation(
+                    "Submit an export",
+                    {
+                        200: _json(Preview) | {"description": "With dryRun"},
+                        202: export
+                        | {
+                            "headers": later
+                            | {"Location": _header("string", "its URL")}
+                        },
+                    },
+                    (400, 413, 415, 422, 429, 503),
+                    parameters=[KEY, *_query(SubmitOptions)],
+                    requestBody={"content": {JSON: {"schema": _ref(ExportRequest)}}},
+                ),
+                "get": _operation(
+                    "List exports, newest first",
+                    {
+                        200: _body(_list("exports", Export))
+                        | {"headers": {"Link": _header("string", 'rel="next"')}}
+                    },
+                    (422, 503),
+                    parameters=_query(PageRequest),
+                ),
+            },
+            "/exports/{id}": {
+                "parameters": [ID],
+                "get": _operation("Show an export", {200: export}, (404, 503)),
+                "delete": _operation(
+                    "Delete an export and its file",
+                    {204: {"description": "Both are gone"}},
+                    (404, 503),
+                ),
+            },
+            "/exports/{id}/cancel": {
+                "parameters": [ID],
+                "post": _operation("Cancel an export", {200: export}, (404, 409, 503)),
+            },
+            "/exports/{id}/retry": {
+                "parameters": [ID],
+                "post": _operation(
+                    "Start a failed or cancelled export again",
+                    {202: export},
+                    (404, 409, 503),
+                ),
+            },
+            "/exports/{id}/download": {
+                "parameters": [ID],
+                "get": _operation(
+                    "Download the file",
+                    {
+                        200: _file("The file"),
+                        206: _file("A part of it"),
+                        304: {"description": "It is what If-None-Match names"},
+                    },
+                    (404, 409, 410, 412, 416, 503),
+                    parameters=[RANGE],
+                ),
+            },
+            "/sources": {
+                "get": _operation(
+                    "List what can be exported",
+                    {200: _body(_list("sources", Source))},
+                    (503,),
+                )
+            },
+        },
+        "components": {"schemas": schemas["$defs"] | {"Problem": PROBLEM_SCHEMA}},
+    }
+
+
+def _operation(
+    summary: str, answers: dict[int, Any], problems: tuple[int, ...], **more: Any
+) -> dict[str, Any]:
+    refused = {
+        status: {
+            "description": PROBLEMS[status],
+            "content": {PROBLEM: {"schema": {"$ref": REF.format(model="Problem")}}},
+        }
+        for status in problems
+    }
+    responses = {
+        str(status): {"description": summary} | answer
+        for status, answer in (answers | refused).items()
+    }
+    return {"summary": summary, "responses": responses, **more}
+
+
+def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
+    properties = model.model_json_schema(by_alias=True, ref_template=REF)["properties"]
+    return [
+        {"name": name, "in": "query", "schema": _not_null(schema)}
+        for name, schema in properties.items()
+    ]
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is given or not, but never null."""
+    for one in schema.get("anyOf", []):
+        if one.get("type") != "null":
+            return dict(one)
+    return schema
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return _body(_ref(model))
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {JSON: {"schema": schema}}}
+
+
+def _list(name: str, model: type[BaseModel]) -> dict[str, Any]:
+    items = {"type": "array", "items": _ref(model)}
+    return {"type": "object", "required": [name], "properties": {name: items}}
+
+
+def _header(kind: str, what: str) -> dict[str, Any]:
+    return {"schema": {"type": kind}, "description": what}
+
+
+def _file(what: str) -> dict[str, Any]:
+    return {
+        "description": what,
+        "headers": {
+            "ETag": _header("string", "strong, from the sha256"),
+            "Repr-Digest": _header("string", "RFC 9530"),
+        },
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    }

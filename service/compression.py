@@ -1,0 +1,44 @@
+"""Streamed compression, by the fastest libraries measured (see tests/bench).
+
+Both formats may be joined: a file of several gzip members, or zstd frames, is a
+valid one.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import zstandard
+from isal import isal_zlib
+
+GZIP_LEVEL = 2
+ZSTD_LEVEL = 1
+
+
+class Compressor(Protocol):
+    def compress(self, data: bytes | bytearray, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+def compressor(how: Literal["none", "gzip", "zstd"]) -> Compressor | None:
+    """Return what turns blocks into one compressed stream; None for none."""
+    if how == "gzip":
+        made: Compressor = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 31)
+        return made
+    if how == "zstd":
+        return zstandard.ZstdCompressor(ZSTD_LEVEL, write_checksum=True).compressobj()
+    return None
+
+
+def compressing(
+    write: Callable[[bytes | bytearray], None], compress: Compressor | None
+) -> Callable[[bytes | bytearray], None]:
+    """Return a `write` that compresses first; flush *compress* at the end yourself."""
+    if compress is None:
+        return write
+    step = compress.compress
+
+    def write_compressed(block: bytes | bytearray) -> None:
+        if some := step(block):
+            write(some)
+
+    return write_compressed

@@ -1,0 +1,86 @@
+create or replace function compile_filter(p_relation regclass, p_filter jsonb)
+returns text
+language plpgsql stable
+as $$
+declare
+    operators constant jsonb := '{
+        "eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">=",
+        "like": "like", "ilike": "ilike", "in": "in", "notIn": "not in",
+        "between": "between", "isNull": "is null", "notNull": "is not null"
+    }';
+    op text := p_filter ->> 'op';
+    operator text := operators ->> op;
+    value jsonb := p_filter -> 'value';
+    elements integer;
+    name text;
+    type text;
+    literals text[];
+begin
+    if jsonb_typeof(p_filter) is distinct from 'object'
+        or jsonb_typeof(p_filter -> 'column') is distinct from 'string'
+        or p_filter - '{column,op,value}'::text[] <> '{}'
+    then
+        raise invalid_parameter_value using
+            message = format('%s is not a filter', p_filter),
+            hint = 'A filter is {"column": …, "op": …, "value": …}.';
+    end if;
+    if operator is null then
+        raise invalid_parameter_value using
+            message = format('a filter cannot compare by "%s"', op),
+            hint = format('Operators are %s.', (
+                select string_agg(key, ', ' order by key) from jsonb_object_keys(operators) as key
+            ));
+    end if;
+    select format('t.%I', attname), format_type(atttypid, null)
+    into name, type
+    from find_column(p_relation, p_filter ->> 'column');
+
+    if op in ('isNull', 'notNull') then
+        if value is not null then
+            raise invalid_parameter_value using
+                message = format('%s takes no value', op);
+        end if;
+        return format('%s %s', name, operator);
+    end if;
+    if op not in ('in', 'notIn', 'between') then
+        value := jsonb_build_array(value);
+    elsif jsonb_typeof(value) is distinct from 'array' then
+        raise invalid_parameter_value using
+            message = format('%s takes a list of values', op);
+    end if;
+    elements := jsonb_array_length(value);
+    if elements = 0 or op = 'between' and elements <> 2 then
+        raise invalid_parameter_value using
+            message = format(
+                    '%s takes %s', op,
+                    case op when 'between' then 'two values' else 'at least one value' end
+                );
+    end if;
+    if exists (
+        select from jsonb_array_elements(value) as element
+        where jsonb_typeof(element) not in ('string', 'number', 'boolean')
+    ) or value = '[null]' then
+        raise invalid_parameter_value using
+            message = format('the value of %s on "%s" is a text, a number or a boolean', op, p_filter ->> 'column'),
+            hint = 'Ask for nulls by isNull and notNull.';
+    end if;
+    if op in ('like', 'ilike') then
+        name := name || '::text';
+        type := 'text';
+    end if;
+    -- Typed by their column, so that a bad one is refused now.
+    literals := array(
+        select format('%L::%s', element, type)
+        from jsonb_array_elements_text(value) with ordinality as _ (element, n)
+        order by n
+    );
+    return format('%s %s %s', name, operator, case
+        when op in ('in', 'notIn') then format('(%s)', array_to_string(literals, ', '))
+        else array_to_string(literals, ' and ')
+    end);
+end
+$$;
+comment on function compile_filter is $$
+The condition that p_filter, {"column": …, "op": …, "value": …}, puts on the
+rows of p_relation, as SQL in which the relation is t.
+$$;

@@ -1,0 +1,30 @@
+create or replace function preview_export(
+    p_source text default null,
+    p_columns text[] default null,
+    p_filters jsonb default null,
+    p_order_by text[] default null,
+    p_limit bigint default null,
+    p_query text default null,
+    out sql_text text,
+    out estimated_rows bigint,
+    out first_rows jsonb
+)
+language plpgsql
+as $$
+begin
+    begin
+        insert into exports (source, columns, filters, order_by, row_limit, query)
+        values (p_source, p_columns, p_filters, p_order_by, p_limit, p_query)
+        returning exports.sql_text, exports.estimated_rows
+        into preview_export.sql_text, preview_export.estimated_rows;
+        raise exception using errcode = 'P0DRY';
+    exception when sqlstate 'P0DRY' then
+        null;  -- the insert is undone; variables keep what it returned
+    end;
+    first_rows := first_rows_as_reader(sql_text, current_setting('search_path'));
+end
+$$;
+comment on function preview_export is $$
+What an INSERT of the same values would export: the SELECT, the planner's
+estimate of its rows, and the first of them.  Stores nothing.
+$$;
