@@ -20,7 +20,5 @@ USER csv-export
 ENV HOST=0.0.0.0
 VOLUME /srv/exports
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT') or 8080}/health\", timeout=4)"]
 ENTRYPOINT ["python", "-m", "service"]
 CMD ["serve"]
