@@ -5,10 +5,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 import aiohttp
 import click
 import psycopg
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +22,8 @@ from rich.progress import (
 )
 
 from . import __version__, config, db, embedded, process
+from .queue import Export
+from .receipt import differences
 
 LOOK_EVERY = 0.1  # seconds
 
@@ -83,6 +88,44 @@ def up(export: bool, once: bool) -> None:
         asyncio.run(
             _run(settings, url, serve=True, work=True, export=export or once, once=once)
         )
+
+
+@cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--id", help="the export  [default: as the file is named]")
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True)
+@click.option(
+    "--receipt",
+    type=click.File("rb"),
+    help="the export's JSON, instead of asking a server",
+)
+def verify(file: Path, id: str | None, url: str, receipt: BinaryIO | None) -> None:
+    """Check a downloaded FILE against the receipt of its export."""
+    told = receipt.read() if receipt else asyncio.run(_receipt(url, id or file.name))
+    try:
+        differs = differences(file, Export.model_validate_json(told))
+    except ValidationError as error:
+        raise click.ClickException(f"that is no receipt: {error}") from error
+    for line in differs:
+        print(line)
+    if differs:
+        raise click.ClickException(f"{file} is not what was exported")
+    print(f"{file} is what was exported")
+
+
+async def _receipt(url: str, name: str) -> bytes:
+    id = name[:36]
+    try:
+        async with aiohttp.ClientSession(url) as http:
+            async with http.get(f"/exports/{id}") as answer:
+                if answer.status == 404:
+                    raise click.ClickException(
+                        f"{url} knows no export {id}; name it by --id"
+                    )
+                answer.raise_for_status()
+                return await answer.read()
+    except aiohttp.ClientError as error:
+        raise click.ClickException(f"{url} cannot be asked: {error}") from error
 
 
 async def _run(

@@ -5,7 +5,7 @@ from aiohttp import web
 from ..config import Settings
 from ..queue import Queue
 from ..storage import Directory
-from . import download, exports, health, openapi, problems, sources
+from . import download, exports, health, openapi, pages, problems, sources
 from .keys import QUEUE, SETTINGS, SOURCE, STORAGE
 
 LARGEST_BODY = 1024 * 1024
@@ -23,8 +23,10 @@ def create_app(
     app[STORAGE] = storage
     app[SOURCE] = source
     app.on_response_prepare.append(download.set_etag)
+    app.on_response_prepare.append(pages.set_policy)
     app.add_routes(health.routes)
     app.add_routes(exports.routes)
     app.add_routes(sources.routes)
     app.add_routes(openapi.routes)
+    app.add_routes(pages.routes)
     return app

@@ -2,7 +2,6 @@
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -77,17 +76,6 @@ PROBLEM_SCHEMA = {
 @routes.get("/openapi.json")
 async def describe(_request: web.Request) -> web.Response:
     return web.json_response(text=_described())
-
-
-@routes.get("/docs")
-async def docs(_request: web.Request) -> web.FileResponse:
-    return web.FileResponse(
-        Path(__file__).parent.parent / "web" / "docs.html",
-        headers={
-            "Content-Security-Policy": "default-src 'none'; connect-src 'self';"
-            " script-src 'self'; style-src 'self'"
-        },
-    )
 
 
 @cache
