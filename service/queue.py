@@ -81,7 +81,7 @@ class Export(Format):
     sha256: str | None
     result_columns: list[Column] | None
     snapshot_at: datetime | None
-    file_path: str | None = Field(exclude=True)
+    file_path: str | None = Field(default=None, exclude=True)
     error: ExportError | None
     history: list[Attempt]
     priority: int

@@ -113,8 +113,8 @@ select
         when 'f' then 'foreign table'
     end as kind,
     obj_description(c.oid, 'pg_class') as comment,
-    greatest(size.rows, 0)::bigint as estimated_rows,
-    size.bytes::bigint as bytes,
+    coalesce(size.rows, 0)::bigint as estimated_rows,
+    coalesce(size.bytes, 0)::bigint as bytes,
     (
         select jsonb_agg(
             jsonb_build_object(
@@ -132,13 +132,14 @@ select
 from pg_class as c
 join pg_namespace as n on n.oid = c.relnamespace
 cross join lateral (
-    select sum(reltuples) as rows, sum(pg_table_size(leaf.oid)) as bytes
-    from pg_partition_tree(c.oid) as part
-    join pg_class as leaf on leaf.oid = part.relid and part.isleaf
-    where c.relkind = 'p'
-    union all
-    select c.reltuples, pg_table_size(c.oid) where c.relkind <> 'p'
-    limit 1
+    select sum(greatest(part.reltuples, 0)) as rows, sum(pg_table_size(part.oid)) as bytes
+    from pg_class as part
+    where part.oid = any(
+        case c.relkind
+            when 'p' then array(select relid::oid from pg_partition_tree(c.oid) where isleaf)
+            else array[c.oid]
+        end
+    )
 ) as size
 where c.relkind in ('r', 'p', 'v', 'm', 'f')
     and not c.relispartition

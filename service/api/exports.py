@@ -14,12 +14,12 @@ from ..copy import preview
 from ..queue import Export, KeyReused, Status
 from .download import send_file
 from .keys import QUEUE, SETTINGS, SOURCE, STORAGE
-from .models import ExportRequest, PageRequest, Preview, SubmitOptions
-from .problems import Problem
+from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
+from .problems import Problem, refusing
 
 routes = web.RouteTableDef()
 
-LONGEST_KEY = 255
+KEY = TypeAdapter(IdempotencyKey)
 PREVIEW_ROWS = 10
 CANONICAL_ID = TypeAdapter(UUID)
 
@@ -27,18 +27,17 @@ CANONICAL_ID = TypeAdapter(UUID)
 @routes.post("/exports")
 async def submit(request: web.Request) -> web.Response:
     wanted = await _wanted(request)
-    options = SubmitOptions.model_validate(dict(request.query))
+    with refusing():
+        options = SubmitOptions.of(request.query)
+        key = KEY.validate_python(request.headers.get("Idempotency-Key"))
     values = wanted.values(request.app[SETTINGS].default_source)
     if options.dry_run:
         return await _preview(request, values)
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not 0 < len(key.strip()) <= LONGEST_KEY:
-        raise Problem(422, f"An Idempotency-Key has 1 to {LONGEST_KEY} characters.")
     try:
         export = await request.app[QUEUE].submit(values, key)
     except KeyReused:
         raise Problem(
-            422, "This Idempotency-Key came with another request before."
+            "key-reused", "This Idempotency-Key came with another request before."
         ) from None
     headers = {"Location": f"/exports/{export.id}", "Retry-After": "1"}
     return _json(export, status=202, headers=headers)
@@ -46,7 +45,8 @@ async def submit(request: web.Request) -> web.Response:
 
 @routes.get("/exports")
 async def list_exports(request: web.Request) -> web.Response:
-    wanted = PageRequest.model_validate(dict(request.query))
+    with refusing():
+        wanted = PageRequest.of(request.query)
     restrictions = wanted.restrictions()
     if wanted.cursor is not None:
         restrictions |= _decode(wanted.cursor)
@@ -75,7 +75,9 @@ async def cancel(request: web.Request) -> web.Response:
     status = await request.app[QUEUE].cancel(_id(request))
     export = await _find(request)
     if status is not Status.CANCELLED:
-        raise Problem(409, f"The export is {status} and can no longer be cancelled.")
+        raise Problem(
+            "ended", f"The export is {status} and can no longer be cancelled."
+        )
     return _json(export)
 
 
@@ -84,7 +86,7 @@ async def retry(request: web.Request) -> web.Response:
     before = await _find(request)
     if before.status not in (Status.FAILED, Status.CANCELLED):
         raise Problem(
-            409,
+            "ended" if before.ended else "not-ended",
             f"The export is {before.status}: only what ended without a file can be retried.",
         )
     await request.app[QUEUE].retry(before.id)
@@ -96,18 +98,22 @@ async def download(request: web.Request) -> web.StreamResponse:
     export = await _find(request)
     if not export.ended:
         raise Problem(
-            409,
+            "not-ended",
             f"The export is {export.status}; there is no file yet.",
             headers={"Retry-After": "1"},
         )
     if export.expires_at and export.expires_at <= datetime.now(UTC):
-        raise Problem(410, f"The file was kept until {export.expires_at:%F %T %Z}.")
+        raise Problem(
+            "expired", f"The file was kept until {export.expires_at:%F %T %Z}."
+        )
     if export.file_path is None or export.sha256 is None:
         reason = f": {export.error.message}" if export.error else ""
-        raise Problem(409, f"The export is {export.status}{reason}; there is no file.")
+        raise Problem(
+            "no-file", f"The export is {export.status}{reason}; there is no file."
+        )
     path = request.app[STORAGE].path(export.file_path)
     if not path.is_file():
-        raise Problem(410, "The file is gone.")
+        raise Problem("expired", "The file is gone.")
     return send_file(request, path, export.sha256, _name(export), _media_type(export))
 
 
@@ -126,7 +132,8 @@ async def _wanted(request: web.Request) -> ExportRequest:
     body = await request.read()
     if body and request.content_type != "application/json":
         raise Problem(415, "The body is JSON; say so: Content-Type: application/json.")
-    return ExportRequest.model_validate_json(body) if body else ExportRequest()
+    with refusing():
+        return ExportRequest.model_validate_json(body) if body else ExportRequest()
 
 
 async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response:
@@ -208,4 +215,4 @@ def _decode(cursor: str) -> dict[str, object]:
         at, id = base64.urlsafe_b64decode(cursor).decode().split(" ")
         return {"before_at": datetime.fromisoformat(at), "before_id": UUID(id)}
     except (binascii.Error, UnicodeError, ValueError):
-        raise Problem(422, "The cursor is not one that we gave out.") from None
+        raise Problem("invalid", "The cursor is not one that we gave out.") from None

@@ -17,7 +17,7 @@ async def health(request: web.Request) -> web.Response:
         free = request.app[STORAGE].free()
     except psycopg.Error:
         raise Problem(
-            503, "The database cannot be reached.", headers={"Retry-After": "5"}
+            "away", "The database cannot be reached.", headers={"Retry-After": "5"}
         ) from None
     except OSError as error:
         return _degraded(f"The exports cannot be written: {error.strerror}.")

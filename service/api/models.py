@@ -3,9 +3,17 @@
 A field that is not given is left to the defaults of the table `exports`.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from pydantic.alias_generators import to_camel
 
 from ..queue import Status
@@ -15,7 +23,20 @@ Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=100_00
 Name = Annotated[
     str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=500)
 ]
+IdempotencyKey = (
+    Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=255)] | None
+)
 Value = Text | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
+
+
+def _rfc_3339(given: object) -> object:
+    written = isinstance(given, str) and given[4:5] == given[7:8] == "-"
+    if not written:
+        raise ValueError("an instant is written as 2026-01-31T12:00:00Z")
+    return given
+
+
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339)]
 
 
 class _Sent(BaseModel):
@@ -27,7 +48,11 @@ class _Sent(BaseModel):
     )
 
 
-class Filter(_Sent):
+class _Body(_Sent):
+    model_config = ConfigDict(strict=True)  # JSON has types of its own
+
+
+class Filter(_Body):
     """A condition on a column; all filters must hold.
 
     `in` and `notIn` take a list, `between` a list of two, `isNull` and `notNull`
@@ -44,7 +69,7 @@ class Filter(_Sent):
     ) = None
 
 
-class ExportRequest(_Sent):
+class ExportRequest(_Body):
     """What to export: a relation and perhaps some of its rows, or a query.
 
     Nothing at all means the default source.
@@ -83,7 +108,7 @@ class ExportRequest(_Sent):
     ) = None
 
     priority: Annotated[int, Field(ge=0, le=9)] | None = None
-    run_at: AwareDatetime | None = None
+    run_at: Instant | None = None
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
 
     def values(self, default_source: str) -> dict[str, Any]:
@@ -102,14 +127,20 @@ class ExportRequest(_Sent):
         return values
 
 
-class PageRequest(_Sent):
+class _Query(_Sent):
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Self:
+        return cls.model_validate_strings(dict(query))
+
+
+class PageRequest(_Query):
     """Which exports to list."""
 
     status: Status | None = None
     source: Name | None = None
     requested_by: Name | None = None
-    created_from: AwareDatetime | None = None
-    created_until: AwareDatetime | None = None
+    created_from: Instant | None = None
+    created_until: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
     cursor: Annotated[str, Field(max_length=200)] | None = None
 
@@ -117,7 +148,7 @@ class PageRequest(_Sent):
         return self.model_dump(exclude={"limit", "cursor"})
 
 
-class SubmitOptions(_Sent):
+class SubmitOptions(_Query):
     """In the URL of a submit."""
 
     dry_run: bool = False

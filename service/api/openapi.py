@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from .. import __version__
 from ..queue import Export, Source
 from .models import ExportRequest, PageRequest, Preview, SubmitOptions
+from .problems import TYPES, type_uri
 
 routes = web.RouteTableDef()
 
@@ -26,14 +27,18 @@ ID = {
 KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^\S+$"},
+    "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]+$"},
     "description": "The same key with the same request answers the first export again.",
 }
 RANGE = {
     "name": "Range",
     "in": "header",
-    "schema": {"type": "string", "pattern": r"^bytes=\d{1,9}-\d{0,9}$"},
+    "schema": {"type": "string", "examples": ["bytes=0-499"]},
+    "description": "RFC 9110, 14.2; other units, and several ranges, are ignored.",
 }
+OF_ONE_EXPORT = (
+    "showExport", "cancelExport", "retryExport", "downloadExport", "deleteExport"
+)  # fmt: skip
 PROBLEMS = {
     400: "The body is not JSON.",
     404: "There is no such export.",
@@ -53,7 +58,13 @@ PROBLEM_SCHEMA = {
     "description": "RFC 9457",
     "required": ["type", "title", "status", "detail"],
     "properties": {
-        "type": {"type": "string"},
+        "type": {
+            "oneOf": [
+                {"const": type_uri(name), "title": title, "description": f"{status}"}
+                for name, (status, title) in TYPES.items()
+            ]
+            + [{"const": "about:blank", "title": "What the status says"}]
+        },
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
@@ -107,6 +118,7 @@ def description() -> dict[str, Any]:
         "paths": {
             "/health": {
                 "get": _operation(
+                    "getHealth",
                     "Is the service able to work?",
                     {200: _body({"type": "object", "required": ["status"]})},
                     (503,),
@@ -114,13 +126,21 @@ def description() -> dict[str, Any]:
             },
             "/exports": {
                 "post": _operation(
+                    "submitExport",
                     "Submit an export",
                     {
                         200: _json(Preview) | {"description": "With dryRun"},
                         202: export
                         | {
                             "headers": later
-                            | {"Location": _header("string", "its URL")}
+                            | {"Location": _header("string", "its URL")},
+                            "links": {
+                                name: {
+                                    "operationId": name,
+                                    "parameters": {"id": "$response.body#/jobId"},
+                                }
+                                for name in OF_ONE_EXPORT
+                            },
                         },
                     },
                     (400, 413, 415, 422, 429, 503),
@@ -128,6 +148,7 @@ def description() -> dict[str, Any]:
                     requestBody={"content": {JSON: {"schema": _ref(ExportRequest)}}},
                 ),
                 "get": _operation(
+                    "listExports",
                     "List exports, newest first",
                     {
                         200: _body(_list("exports", Export))
@@ -139,8 +160,11 @@ def description() -> dict[str, Any]:
             },
             "/exports/{id}": {
                 "parameters": [ID],
-                "get": _operation("Show an export", {200: export}, (404, 503)),
+                "get": _operation(
+                    "showExport", "Show an export", {200: export}, (404, 503)
+                ),
                 "delete": _operation(
+                    "deleteExport",
                     "Delete an export and its file",
                     {204: {"description": "Both are gone"}},
                     (404, 503),
@@ -148,11 +172,14 @@ def description() -> dict[str, Any]:
             },
             "/exports/{id}/cancel": {
                 "parameters": [ID],
-                "post": _operation("Cancel an export", {200: export}, (404, 409, 503)),
+                "post": _operation(
+                    "cancelExport", "Cancel an export", {200: export}, (404, 409, 503)
+                ),
             },
             "/exports/{id}/retry": {
                 "parameters": [ID],
                 "post": _operation(
+                    "retryExport",
                     "Start a failed or cancelled export again",
                     {202: export},
                     (404, 409, 503),
@@ -161,6 +188,7 @@ def description() -> dict[str, Any]:
             "/exports/{id}/download": {
                 "parameters": [ID],
                 "get": _operation(
+                    "downloadExport",
                     "Download the file",
                     {
                         200: _file("The file"),
@@ -173,6 +201,7 @@ def description() -> dict[str, Any]:
             },
             "/sources": {
                 "get": _operation(
+                    "listSources",
                     "List what can be exported",
                     {200: _body(_list("sources", Source))},
                     (503,),
@@ -184,7 +213,11 @@ def description() -> dict[str, Any]:
 
 
 def _operation(
-    summary: str, answers: dict[int, Any], problems: tuple[int, ...], **more: Any
+    id: str,
+    summary: str,
+    answers: dict[int, Any],
+    problems: tuple[int, ...],
+    **more: Any,
 ) -> dict[str, Any]:
     refused = {
         status: {
@@ -197,7 +230,7 @@ def _operation(
         str(status): {"description": summary} | answer
         for status, answer in (answers | refused).items()
     }
-    return {"summary": summary, "responses": responses, **more}
+    return {"operationId": id, "summary": summary, "responses": responses, **more}
 
 
 def _query(model: type[BaseModel]) -> list[dict[str, Any]]:

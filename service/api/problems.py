@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import psycopg
@@ -13,27 +14,49 @@ from pydantic import ValidationError
 
 log = logging.getLogger(__name__)
 
+# What a program may want to tell apart; all else is about:blank, as its status says.
+TYPES = {
+    "malformed": (400, "The body is not JSON"),
+    "invalid": (422, "The request has not the form that is described"),
+    "refused": (422, "PostgreSQL refuses the export"),
+    "key-reused": (422, "The Idempotency-Key belongs to another request"),
+    "not-ended": (409, "The export has not ended yet"),
+    "ended": (409, "The export has ended already"),
+    "no-file": (409, "The export has ended without a file"),
+    "expired": (410, "The file is no longer kept"),
+    "too-many": (429, "Too many exports are waiting"),
+    "away": (503, "The database is not available"),
+}
+
 
 class Problem(Exception):
-    """An answer that says what went wrong; *more* are the problem's own members."""
+    """An answer that says what went wrong: one of `TYPES`, or just a status.
+
+    *more* are the problem's own members.
+    """
 
     def __init__(
         self,
-        status: int,
+        what: str | int,
         detail: str,
         *,
         headers: Mapping[str, str] | None = None,
         **more: object,
     ) -> None:
         super().__init__(detail)
-        self.status = status
+        if isinstance(what, str):
+            self.type = type_uri(what)
+            self.status, self.title = TYPES[what]
+        else:
+            self.type = "about:blank"
+            self.status, self.title = what, HTTPStatus(what).phrase
         self.headers = dict(headers or {})
         self.more = more
 
     def response(self) -> web.Response:
         members = {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "type": self.type,
+            "title": self.title,
             "status": self.status,
             "detail": str(self),
         }
@@ -48,6 +71,20 @@ class Problem(Exception):
         )
 
 
+def type_uri(name: str) -> str:
+    """Where the page of documentation explains that type."""
+    return f"/docs#{name}"
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what a client got wrong, and a model in the block finds, into a problem."""
+    try:
+        yield
+    except ValidationError as error:
+        raise _of_validation(error) from None
+
+
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
@@ -56,8 +93,6 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return problem.response()
     except web.HTTPException as error:
         return _of_http(request, error).response()
-    except ValidationError as error:
-        return _of_validation(error).response()
     except psycopg.Error as error:
         return _of_database(error).response()
     except Exception:
@@ -92,14 +127,14 @@ def _of_validation(error: ValidationError) -> Problem:
         f"{first['at']}: {first['detail']}" if first["at"] else str(first["detail"])
     )
     malformed = error.errors()[0]["type"] == "json_invalid"
-    return Problem(400 if malformed else 422, detail, errors=found)
+    return Problem("malformed" if malformed else "invalid", detail, errors=found)
 
 
 def _of_database(error: psycopg.Error) -> Problem:
     code = error.sqlstate or ""
     if isinstance(error, errors.ConfigurationLimitExceeded):
         return Problem(
-            429,
+            "too-many",
             error.diag.message_primary or str(error),
             headers={"Retry-After": "10"},
             hint=error.diag.message_hint,
@@ -108,11 +143,11 @@ def _of_database(error: psycopg.Error) -> Problem:
     away = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     if away and not code.startswith("54"):
         log.warning("database: %s", error)
-        return Problem(
-            503, "The database is not available.", headers={"Retry-After": "5"}
-        )
+        return Problem("away", "Try again in a moment.", headers={"Retry-After": "5"})
     if isinstance(error, errors.CheckViolation) and error.diag.constraint_name:
         detail = error.diag.constraint_name.replace("_", " ")
     else:
         detail = error.diag.message_primary or str(error)
-    return Problem(422, detail, sqlstate=error.sqlstate, hint=error.diag.message_hint)
+    return Problem(
+        "refused", detail, sqlstate=error.sqlstate, hint=error.diag.message_hint
+    )

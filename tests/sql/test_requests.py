@@ -281,3 +281,15 @@ def test_deleting_tells_which_file_is_left(conn: Conn) -> None:
     (id,) = conn.execute("select id from exports").fetchone() or (None,)
     row = conn.execute("select delete_export(%s)", [id]).fetchone()
     assert row == (f"{id}-1.csv",)
+
+
+def test_a_foreign_table_is_a_source(conn: Conn) -> None:
+    """As far as its wrapper lets it: this one has no handler."""
+    conn.execute(
+        "create foreign data wrapper none; create server far foreign data wrapper none;"
+        "create foreign table away (n int) server far; grant select on away to csv_reader"
+    )
+    with pytest.raises(errors.ObjectNotInPrerequisiteState, match="no handler"):
+        submit(conn, source="away")
+    kinds = conn.execute("select kind from sources where source = 'away'").fetchall()
+    assert kinds == [("foreign table",)]
