@@ -1,147 +1,172 @@
-"""What a claim costs: in a backlog, and while an old snapshot is held open."""
+"""What a claim costs: in a backlog, and while an old snapshot is held open.
 
+An old snapshot is what a long export has.  While it lasts, nothing that was
+claimed can be vacuumed, which is how queues in PostgreSQL collapse.
+"""
+
+import asyncio
 import statistics
-import tempfile
 import time
-from datetime import datetime
+from collections import deque
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import click
 import psycopg
-from psycopg.rows import dict_row
+from psycopg import IsolationLevel
 
-from service import db, embedded
+from .common import Server, Table, options, percentile, report, run_server
+from .queues import Ours, PgQueuer, Procrastinate, Queue
 
 CLAIMS = 300  # for each figure
-HOLD = "begin isolation level repeatable read; select count(*) from exports"
-
-# A long run of other workers: a transaction for each step, as theirs.
-DRIVE = """
-do $$
-declare
-    floors timestamptz[] := array_fill(null::timestamptz, array[10]);
-    claimed exports;
-begin
-    for n in 1..{exports} loop
-        select * into claimed from claim_export('other', '1 h', floors);
-        floors[6] := claimed.run_at;
-        commit;
-        for beat in 1..n % 2 loop
-            perform heartbeat_export(claimed.id, claimed.attempt, '1 h', n, n);
-            commit;
-        end loop;
-        perform complete_export(claimed.id, claimed.attempt, 1, 1, repeat('a', 64));
-        commit;
-    end loop;
-end
-$$
-"""
+SEARCHES = 30  # the same, for claims that look everywhere
+# Without the disk, whose flushes would hide the claim.
+SETTINGS = {"fsync": "off", "autovacuum_naptime": "5s"}
+KINDS: dict[str, type[Queue]] = {
+    kind.name: kind for kind in (Ours, Procrastinate, PgQueuer)
+}
 
 
 @click.command()
-@click.option("--pending", default=1_000_000, show_default=True, help="largest backlog")
+@click.option("--pending", default=100_000, show_default=True, help="largest backlog")
 @click.option(
     "--done",
-    default=200_000,
+    default=20_000,
     show_default=True,
-    help="exports claimed and completed under the snapshot, a heartbeat for every other",
+    help="jobs done under the snapshot, a heartbeat for every other",
 )
 @click.option(
-    "--version", type=int, help="major version of PostgreSQL  [default: newest]"
+    "--queue",
+    "names",
+    multiple=True,
+    type=click.Choice(list(KINDS)),
+    default=list(KINDS),
+    show_default=True,
+    help="put this history through it",
 )
-def main(pending: int, done: int, version: int | None) -> None:
-    """Measure claim_export as a worker calls it, above its floors and everywhere."""
-    with tempfile.TemporaryDirectory(prefix="csv-bench-") as folder:
-        Path(folder).chmod(0o711)
-        data = Path(folder) / "data"
-        quick = {"fsync": "off", "max_wal_size": "8GB", "autovacuum_naptime": "5s"}
-        with embedded.Postgres(data, version=version, settings=quick) as conninfo:
-            db.migrate(conninfo)
-            with psycopg.connect(
-                conninfo, autocommit=True, row_factory=dict_row, prepare_threshold=None
-            ) as conn:
-                conn.execute("set client_min_messages = warning")
-                backlog(conn, pending)
-                snapshot(conn, conninfo, done)
+@click.option(
+    "--patience",
+    default=600.0,
+    show_default=True,
+    help="seconds for each history; then its last row is how far it came",
+)
+@options
+def main(
+    pending: int,
+    done: int,
+    names: tuple[str, ...],
+    patience: float,
+    version: int | None,
+    to: Path | None,
+) -> None:
+    """Measure a claim in a backlog, and beside a held snapshot ours and the peers'."""
+    with run_server(version, **SETTINGS) as server:
+        tables = [asyncio.run(in_backlog(server, pending))]
+        held = Table(
+            "one fetch while a snapshot is held",
+            (
+                "queue, and jobs done",
+                "p50 ms",
+                "p99 ms",
+                "of the first",
+                "everywhere ms",
+                "jobs/s",
+            ),
+            plot="p50 ms",
+        )
+        for name in names:
+            asyncio.run(under_snapshot(KINDS[name], server, done, patience, held))
+        report("backlog", [*tables, held], to, server)
 
 
-def backlog(conn: psycopg.Connection[Any], pending: int) -> None:
-    reference = None
-    size = 10
-    while size <= pending:
-        fill(conn, size)
-        reference = report(f"{size:,} pending", claims(conn, size, Floors()), reference)
-        size *= 10
+async def in_backlog(server: Server, largest: int) -> Table:
+    table = Table("one claim of ours", ("pending", "p50 ms", "p99 ms", "of the first"))
+    first = None
+    async with Ours(server, database="backlog") as queue:
+        size = 10
+        while size <= largest:
+            took: list[float] = []
+            while len(took) < CLAIMS:
+                await queue.refill(size)
+                for _ in range(min(size, CLAIMS - len(took))):
+                    took.append((await timed(queue.fetch()))[1])
+            p50 = statistics.median(took)
+            first = first or p50
+            table.add(size, p50 * 1e3, percentile(took, 99) * 1e3, p50 / first)
+            size *= 10
+    return table
 
 
-def snapshot(conn: psycopg.Connection[Any], conninfo: str, done: int) -> None:
-    fill(conn, 10_000)
-    reference = report("fresh", claims(conn, 10_000, Floors()), None)
-    with psycopg.connect(conninfo, autocommit=True) as old:
-        old.execute(HOLD)
-        for part in (done // 10, done // 4, done // 2, done):
-            fill(conn, part + 10_000)
-            # A worker that has been there all the time knows where it is.
-            floors = Floors()
-            began = time.perf_counter()
-            conn.execute(DRIVE.format(exports=part))
-            took = time.perf_counter() - began
-            floors.take(conn)
-            title = f"snapshot held, {part:,} done"
-            report(title, claims(conn, part + 10_000, floors), reference)
-            report("  looking everywhere", claims(conn, 0, None), reference)
-            click.echo(f"  {part / took:,.0f} claimed and completed a second")
+async def under_snapshot(
+    kind: type[Queue], server: Server, done: int, patience: float, table: Table
+) -> None:
+    """Add rows to *table*: what a fetch costs after more and more was done."""
+    async with kind(server) as queue:
+        await queue.fill(done + CLAIMS + 4 * SEARCHES)
+        fresh = History(queue, patience)
+        await fresh.go_on(CLAIMS)
+        ours = isinstance(queue, Ours)
+        figures = fresh.figures(fresh.p50)
+        table.add(f"{queue.name}, fresh", *figures, None, fresh.rate, ours=ours)
+        async with await psycopg.AsyncConnection.connect(queue.database) as old:
+            await old.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+            await old.execute(f"select from {queue.jobs} limit 1")
+            history = History(queue, patience)
+            for milestone in (done // 10, done // 4, done // 2, done):
+                reached = await history.go_on(milestone)
+                everywhere = await search(queue) if isinstance(queue, Ours) else None
+                figures = history.figures(fresh.p50)
+                title = f"{queue.name}, {history.done:,}"
+                table.add(title, *figures, everywhere, history.rate, ours=ours)
+                if not reached:
+                    break
 
 
-class Floors:
-    """What a worker remembers, as `Worker` does."""
+class History:
+    """Jobs that are fetched and finished, one after the other, for *patience* seconds."""
 
-    def __init__(self) -> None:
-        self.known: list[datetime | None] = [None] * 10
+    def __init__(self, queue: Queue, patience: float) -> None:
+        self._queue = queue
+        self._until = time.monotonic() + patience
+        self._took: deque[float] = deque(maxlen=CLAIMS)
+        self.done = 0
+        self.rate = 0.0  # jobs a second, of the latest `go_on`
 
-    def take(self, conn: psycopg.Connection[Any]) -> float:
-        """Claim; return how long that took, in seconds."""
-        began = time.perf_counter()
-        row = conn.execute(
-            "select * from claim_export('bench', '1 h', %s::timestamptz[])",
-            [self.known],
-        ).fetchone()
-        took = time.perf_counter() - began
-        assert row
-        self.known[row["priority"]] = row["run_at"]
-        return took
+    async def go_on(self, milestone: int) -> bool:
+        """Go on until *milestone* jobs are done; return whether it came so far."""
+        began, before = time.perf_counter(), self.done
+        while self.done < milestone and time.monotonic() < self._until:
+            job, took = await timed(self._queue.fetch())
+            self._took.append(took)
+            if self.done % 2:
+                await self._queue.beat(job)
+            await self._queue.finish(job)
+            self.done += 1
+        self.rate = (self.done - before) / (time.perf_counter() - began)
+        return self.done == milestone
 
+    @property
+    def p50(self) -> float:
+        return statistics.median(self._took)
 
-def fill(conn: psycopg.Connection[Any], size: int) -> None:
-    """Make it *size* pending exports, without planning each one's SELECT."""
-    conn.execute("delete from exports where status <> 'pending'")
-    conn.execute("alter table exports disable trigger user")
-    conn.execute(
-        "insert into exports (query, sql_text) select 'select 1', 'select 1'"
-        " from generate_series(1, %s - (select count(*) from exports))",
-        [size],
-    )
-    conn.execute("alter table exports enable trigger user")
-    conn.execute("vacuum analyze exports")
-
-
-def claims(
-    conn: psycopg.Connection[Any], size: int, floors: Floors | None
-) -> list[float]:
-    """Return the times of `CLAIMS` claims; small backlogs are filled up again."""
-    if floors is None:
-        return [Floors().take(conn) for _ in range(CLAIMS)]
-    took: list[float] = []
-    while len(took) < CLAIMS:
-        if len(took) and size < CLAIMS:
-            fill(conn, size)
-        took += [floors.take(conn) for _ in range(min(size, CLAIMS))]
-    return took
+    def figures(self, first: float) -> tuple[float, float, float]:
+        """Of the latest fetches: p50 and p99 in milliseconds, p50 against *first*."""
+        return self.p50 * 1e3, percentile(self._took, 99) * 1e3, self.p50 / first
 
 
-def report(title: str, took: list[float], reference: float | None) -> float:
-    p50, p99 = statistics.median(took), statistics.quantiles(took, n=100)[98]
-    ratio = f"  {p50 / reference:5.2f} times the first" if reference else ""
-    click.echo(f"{title:32} p50 {p50 * 1e3:6.2f} ms  p99 {p99 * 1e3:6.2f} ms{ratio}")
-    return reference or p50
+async def search(queue: Ours) -> float:
+    """Return the p50, in milliseconds, of claims that look below the floors as well."""
+    searches = []
+    for _ in range(SEARCHES):
+        job, took = await timed(queue.fetch(everywhere=True))
+        searches.append(took)
+        await queue.finish(job)
+    return statistics.median(searches) * 1e3
+
+
+async def timed(step: Awaitable[Any]) -> tuple[Any, float]:
+    """Return the result of *step* and the seconds that it took."""
+    began = time.perf_counter()
+    result = await step
+    return result, time.perf_counter() - began
