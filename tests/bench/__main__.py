@@ -2,7 +2,7 @@
 
 import click
 
-from . import backlog, export
+from . import backlog, export, wakeup
 
 
 @click.group()
@@ -12,6 +12,7 @@ def bench() -> None:
 
 for topic in (
     export,
+    wakeup,
     backlog,
 ):
     bench.add_command(topic.main, topic.__name__.rpartition(".")[2])
