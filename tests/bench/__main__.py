@@ -2,7 +2,7 @@
 
 import click
 
-from . import backlog, export, wakeup
+from . import backlog, export, tiny, wakeup
 
 
 @click.group()
@@ -12,6 +12,7 @@ def bench() -> None:
 
 for topic in (
     export,
+    tiny,
     wakeup,
     backlog,
 ):
