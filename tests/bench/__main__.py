@@ -2,7 +2,7 @@
 
 import click
 
-from . import backlog, export, tiny, wakeup
+from . import backlog, export, memory, tiny, wakeup
 
 
 @click.group()
@@ -15,6 +15,7 @@ for topic in (
     tiny,
     wakeup,
     backlog,
+    memory,
 ):
     bench.add_command(topic.main, topic.__name__.rpartition(".")[2])
 

@@ -1,0 +1,101 @@
+"""How much memory a worker takes, its children included, against the rows."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import psycopg
+
+from ..processes import Process
+from .common import Server, Table, make_table, options, report, run_server
+
+LOOK_EVERY = 0.02  # seconds
+MIB = 2**20
+
+
+@click.command()
+@click.option(
+    "--rows",
+    "sizes",
+    multiple=True,
+    default=[1_000_000, 5_000_000],
+    show_default=True,
+    help="may be given several times",
+)
+@click.option(
+    "--kind", type=click.Choice(["narrow", "wide"]), default="narrow", show_default=True
+)
+@options
+def main(
+    sizes: tuple[int, ...], kind: str, version: int | None, to: Path | None
+) -> None:
+    """Measure the peak memory of a new worker for each size of a table.
+
+    It is the sum of what the kernel calls VmHWM over the processes that lived at
+    a time: pages that they share are counted for each.
+    """
+    table = Table(
+        f"peak resident memory of one worker, exporting one {kind} table",
+        ("rows", "file MB", "idle MiB", "peak MiB", "growth MiB"),
+        plot="peak MiB",
+        digits=1,
+    )
+    with run_server(version) as server:
+        first = None
+        for rows in sizes:
+            size, idle, peak = asyncio.run(export(server, kind, rows))
+            first = first or peak
+            growth = (peak - first) / MIB
+            table.add(rows, size / 1e6, idle / MIB, peak / MIB, growth, ours=True)
+        report("memory", [table], to, server)
+
+
+async def export(server: Server, kind: str, rows: int) -> tuple[int, int, int]:
+    """Return the bytes of the file, and of memory before and at the peak."""
+    database = server.database(f"{kind}_{rows}")
+    make_table(database, kind, rows)
+    with Process(database, server.folder / "exports", "worker") as worker:
+        worker.until("working")
+        idle = resident(worker.pid)
+        peak = idle
+        async with await psycopg.AsyncConnection.connect(
+            database, autocommit=True
+        ) as conn:
+            await conn.execute("insert into exports (source) values ('bench')")
+            while True:
+                cursor = await conn.execute("select status, bytes, rows from exports")
+                ((status, size, exported),) = await cursor.fetchall()
+                peak = max(peak, resident(worker.pid))
+                if status not in ("pending", "processing"):
+                    assert (status, exported) == ("completed", rows), worker.log
+                    return size, idle, peak
+                await asyncio.sleep(LOOK_EVERY)
+
+
+def resident(pid: int) -> int:
+    """Return the bytes that a process and its descendants have had at most."""
+    return sum(map(_high_water, descendants(pid)))
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield *pid*, its children, and theirs; whatever thread started them."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = task.read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+        for child in children:
+            yield from descendants(int(child))
+
+
+def _high_water(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0  # a zombie
