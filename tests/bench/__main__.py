@@ -2,7 +2,7 @@
 
 import click
 
-from . import backlog, export, memory, tiny, wakeup
+from . import backlog, export, looplag, memory, tiny, wakeup
 
 
 @click.group()
@@ -16,6 +16,7 @@ for topic in (
     wakeup,
     backlog,
     memory,
+    looplag,
 ):
     bench.add_command(topic.main, topic.__name__.rpartition(".")[2])
 
