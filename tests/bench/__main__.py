@@ -2,7 +2,7 @@
 
 import click
 
-from . import backlog, export, looplag, memory, tiny, wakeup
+from . import api, backlog, export, looplag, memory, tiny, wakeup
 
 
 @click.group()
@@ -17,6 +17,7 @@ for topic in (
     backlog,
     memory,
     looplag,
+    api,
 ):
     bench.add_command(topic.main, topic.__name__.rpartition(".")[2])
 
