@@ -2,7 +2,7 @@
 
 import click
 
-from . import api, backlog, export, looplag, memory, tiny, wakeup
+from . import api, backlog, compression, export, looplag, memory, tiny, wakeup
 
 
 @click.group()
@@ -18,6 +18,7 @@ for topic in (
     memory,
     looplag,
     api,
+    compression,
 ):
     bench.add_command(topic.main, topic.__name__.rpartition(".")[2])
 
