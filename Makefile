@@ -1,7 +1,7 @@
 # make demo    a million users, exported, with nothing but Python on the machine
 # make test    the linters and all tests
 # make chaos   faults without end, for SECONDS, from a SEED; then every invariant
-# make bench   measurements
+# make bench   measurements, of this and of others; figures and plots in build/bench
 PYTHON ?= python3
 ONCE ?=
 PYTEST ?=
@@ -24,7 +24,7 @@ lint: .venv/.test
 	$(BIN) .venv/bin/lint-imports --no-cache
 
 bench: .venv/.bench
-	$(BIN) -m tests.bench export
+	$(BIN) -m tests.bench all build/bench
 
 chaos: .venv/.test
 	$(BIN) -m tests.chaos

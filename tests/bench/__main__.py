@@ -1,8 +1,22 @@
 """`python -m tests.bench --help`"""
 
+from pathlib import Path
+
 import click
 
-from . import api, backlog, compression, export, looplag, memory, tiny, wakeup
+from . import (
+    api,
+    backlog,
+    compression,
+    export,
+    looplag,
+    memory,
+    plots,
+    tiny,
+    wakeup,
+)
+
+TOPICS = (export, tiny, wakeup, backlog, memory, looplag, api, compression)
 
 
 @click.group()
@@ -10,17 +24,24 @@ def bench() -> None:
     """Measure; each command makes its own server and says what it did."""
 
 
-for topic in (
-    export,
-    tiny,
-    wakeup,
-    backlog,
-    memory,
-    looplag,
-    api,
-    compression,
-):
-    bench.add_command(topic.main, topic.__name__.rpartition(".")[2])
+@bench.command("all")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.pass_context
+def run_all(context: click.Context, folder: Path) -> None:
+    """Run every benchmark as its defaults have it; figures and plots go to FOLDER."""
+    files = [folder / f"{_name(topic)}.json" for topic in TOPICS]
+    for topic, file in zip(TOPICS, files):
+        click.secho(f"\n{_name(topic)}", bold=True)
+        context.invoke(topic.main, to=file)
+    context.invoke(plots.main, files=files, folder=folder)
+
+
+def _name(topic: object) -> str:
+    return topic.__name__.rpartition(".")[2]
+
+
+for topic in (*TOPICS, plots):
+    bench.add_command(topic.main, _name(topic))
 
 if __name__ == "__main__":
     bench()
