@@ -62,11 +62,15 @@ class Server:
         """CPU that the server's processes have used, those that ended included."""
         assert self.postgres.pid
         postmaster = Path(f"/proc/{self.postgres.pid}")
-        children = (postmaster / f"task/{postmaster.name}/children").read_text()
-        ticks = sum(_times(postmaster))
-        for child in children.split():
-            ticks += sum(_times(Path("/proc") / child)[:2])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        listed = postmaster / f"task/{postmaster.name}/children"
+        while True:
+            children = listed.read_text()
+            ticks = sum(_times(postmaster))
+            for child in children.split():
+                ticks += sum(_times(Path("/proc") / child)[:2])
+            # Else one ended meanwhile, and was counted twice or not at all.
+            if listed.read_text() == children:
+                return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _times(process: Path) -> list[int]:
