@@ -1,5 +1,7 @@
 """`python -m tests.bench --help`"""
 
+import signal
+import sys
 from pathlib import Path
 
 import click
@@ -44,4 +46,6 @@ for topic in (*TOPICS, plots):
     bench.add_command(topic.main, _name(topic))
 
 if __name__ == "__main__":
+    # Ended from outside, it still ends its servers and workers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench()
