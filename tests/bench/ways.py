@@ -1,7 +1,8 @@
 """Ways to get a SELECT into a CSV file: ours, and what one would do instead.
 
 A way is a function of an `Export` and a check of its file; whatever is listed
-in `WAYS` is measured.
+in `WAYS` is measured.  psql and Node start a process for each run; what is
+Python runs in this one.
 """
 
 import asyncio
