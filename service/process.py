@@ -18,6 +18,7 @@ from aiohttp import web
 from . import config, db
 from .api import create_app
 from .config import Settings
+from .events import Events
 from .janitor import Janitor
 from .listener import Listener
 from .queue import Queue
@@ -59,9 +60,10 @@ async def running(
         stack.push_async_callback(end, asyncio.create_task(janitor.run()))
         url = ""
         if serve:
-            url = await _serve(
-                stack, settings, create_app(settings, queue, storage, source)
-            )
+            events = Events(queue, listener)
+            stack.push_async_callback(end, asyncio.create_task(events.run()))
+            app = create_app(settings, queue, events, storage, source)
+            url = await _serve(stack, settings, app)
         if work:
             worker = Worker(settings, queue, listener, storage, source)
             working = asyncio.create_task(worker.run())

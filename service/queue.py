@@ -69,6 +69,7 @@ class Export(Format):
     estimated_rows: int
     rows_per_second: int | None = None
     eta_seconds: int | None = None
+    place: int | None = None
     source: str | None
     columns: list[str] | None
     filters: list[dict[str, Any]] | None
@@ -217,6 +218,24 @@ class Queue:
         """Return the export as of now, with live rows and bytes."""
         row = await self._one("select * from live_exports where id = %s", id)
         return Export(**row) if row else None
+
+    async def watch(
+        self, ids: set[UUID], *, running: bool, waiting: bool, since: datetime | None
+    ) -> tuple[list[Export], datetime]:
+        """Return the exports *ids* and others that matter, and when they were read.
+
+        These are what is *running*, the first that are *waiting*, and what has
+        ended *since*; see `watch_exports`.
+        """
+        rows = await self._all(
+            "select clock_timestamp() as read_at, export.* from (values (1)) as _"
+            " left join watch_exports(%s, %s, %s, %s) as export on true",
+            list(ids),
+            running,
+            waiting,
+            since,
+        )
+        return [Export(**row) for row in rows if row["id"]], rows[0]["read_at"]
 
     async def page(self, limit: int, **restrictions: object) -> list[Export]:
         """Return up to *limit* exports, newest first; see `list_exports`."""

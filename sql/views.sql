@@ -2,9 +2,19 @@
 
 drop view if exists live_exports cascade;
 create view live_exports as
+with places as materialized (
+    select id, row_number() over (order by priority desc, run_at, id) as place
+    from exports
+    where status = 'pending' and run_at <= now()
+    order by priority desc, run_at, id
+    limit 100
+)
 select
     e.id,
     e.status,
+    case when e.status = 'pending' then
+        (select place from places where places.id = e.id)
+    end as place,
     e.source,
     e.columns,
     e.filters,
@@ -70,7 +80,7 @@ cross join lateral (
 ) as t;
 comment on view live_exports is $$
 The exports, with rows and bytes as of this moment rather than of the last
-heartbeat.  They come from pg_stat_progress_copy, which shows a COPY to members
+heartbeat, and with the place in the queue of the first hundred.  Rows and bytes come from pg_stat_progress_copy, which shows a COPY to members
 of the role that runs it: csv_service, superusers, and whom they add.
 $$;
 
@@ -100,6 +110,41 @@ $$;
 comment on function list_exports is $$
 A page of exports, newest first: those before (p_before_at, p_before_id), the
 last of the page before.  Nulls restrict nothing.
+$$;
+
+create or replace function watch_exports(
+    p_ids uuid[], p_running boolean, p_waiting boolean, p_since timestamptz
+)
+returns setof live_exports
+language sql stable
+as $$
+    select * from live_exports
+    where id in (
+        select unnest(p_ids)
+        union all
+        select id from exports where p_running and status = 'processing'
+        union all
+        (
+            select id from exports
+            where p_waiting and status = 'pending'
+            order by priority desc, run_at, id
+            limit 100
+        )
+        union all
+        select id
+        from (
+            select id, finished_at from exports
+            where p_since is not null
+            order by created_at desc, id desc
+            limit 1000
+        ) as newest
+        where finished_at >= p_since
+    )
+    order by created_at;
+$$;
+comment on function watch_exports is $$
+The exports p_ids, and if asked for what is running, the first hundred that are
+waiting, and those of the newest thousand that have ended since p_since.
 $$;
 
 create or replace view sources as

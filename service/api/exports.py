@@ -66,14 +66,14 @@ async def list_exports(request: web.Request) -> web.Response:
 
 @routes.get("/exports/{id}")
 async def show(request: web.Request) -> web.Response:
-    export = await _find(request)
+    export = await find(request)
     return _json(export, headers={} if export.ended else {"Retry-After": "1"})
 
 
 @routes.post("/exports/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
     status = await request.app[QUEUE].cancel(_id(request))
-    export = await _find(request)
+    export = await find(request)
     if status is not Status.CANCELLED:
         raise Problem(
             "ended", f"The export is {status} and can no longer be cancelled."
@@ -83,19 +83,19 @@ async def cancel(request: web.Request) -> web.Response:
 
 @routes.post("/exports/{id}/retry")
 async def retry(request: web.Request) -> web.Response:
-    before = await _find(request)
+    before = await find(request)
     if before.status not in (Status.FAILED, Status.CANCELLED):
         raise Problem(
             "ended" if before.ended else "not-ended",
             f"The export is {before.status}: only what ended without a file can be retried.",
         )
     await request.app[QUEUE].retry(before.id)
-    return _json(await _find(request), status=202, headers={"Retry-After": "1"})
+    return _json(await find(request), status=202, headers={"Retry-After": "1"})
 
 
 @routes.get("/exports/{id}/download")
 async def download(request: web.Request) -> web.StreamResponse:
-    export = await _find(request)
+    export = await find(request)
     if not export.ended:
         raise Problem(
             "not-ended",
@@ -176,7 +176,7 @@ def _media_type(export: Export) -> str:
     raise AssertionError(export.compression)
 
 
-async def _find(request: web.Request) -> Export:
+async def find(request: web.Request) -> Export:
     id = _id(request)
     if (export := await request.app[QUEUE].get(id)) is None:
         raise Problem(404, f"There is no export {id}.")

@@ -3,10 +3,12 @@
 from aiohttp import web
 
 from ..config import Settings
+from ..events import Events
 from ..queue import Queue
 from ..storage import Directory
 
 SETTINGS = web.AppKey("settings", Settings)
+EVENTS = web.AppKey("events", Events)
 QUEUE = web.AppKey("queue", Queue)
 SOURCE = web.AppKey("source", str)
 STORAGE = web.AppKey("storage", Directory)

@@ -18,4 +18,4 @@ def test_readme_lists_every_setting_and_no_other() -> None:
 
 def test_readme_lists_every_command() -> None:
     table = README.partition("## Commands")[2].partition("\n## ")[0]
-    assert set(cli.commands) <= set(re.findall(r"`(\w+)`", table))
+    assert set(cli.commands) <= set(re.findall(r"`(\w+)[` ]", table))

@@ -1,0 +1,56 @@
+"""Server-Sent Events (WHATWG): the exports as they change, one or all."""
+
+import asyncio
+from uuid import UUID
+
+from aiohttp import web
+from aiohttp_sse import EventSourceResponse
+
+from ..events import end_of
+from .exports import find
+from .keys import EVENTS
+
+routes = web.RouteTableDef()
+
+RETRY = b"retry: 3000\n\n"
+COMMENT_EVERY = 15.0  # seconds
+PATIENCE = 30.0  # seconds for one write
+
+
+@routes.get("/events", allow_head=False)
+async def watch_all(request: web.Request) -> web.StreamResponse:
+    return await _stream(request, None)
+
+
+@routes.get("/exports/{id}/events", allow_head=False)
+async def watch(request: web.Request) -> web.StreamResponse:
+    export = await find(request)
+    last_event = request.headers.get("Last-Event-ID", "")
+    if export.ended and last_event.endswith(end_of(export)):
+        return web.Response(status=204)  # which tells EventSource to stop
+    return await _stream(request, export.id)
+
+
+async def _stream(request: web.Request, id: UUID | None) -> web.StreamResponse:
+    assert request.transport
+    response = EventSourceResponse(
+        ping_interval=COMMENT_EVERY, send_timeout=PATIENCE, sep="\n"
+    )
+    response.headers["Cache-Control"] = "no-cache, no-transform"
+    events = request.app[EVENTS]
+    subscriber = events.subscribe(
+        id, request.headers.get("Last-Event-ID"), request.transport.abort
+    )
+    try:
+        await response.prepare(request)
+        async with response:
+            await response.write(RETRY)
+            # The bytes are the same for everybody: `response.send` would make them anew.
+            async for chunk in subscriber:
+                async with asyncio.timeout(PATIENCE):
+                    await response.write(chunk)
+    except (ConnectionError, TimeoutError):
+        pass  # they went away, or do not read
+    finally:
+        events.unsubscribe(subscriber)
+    return response
