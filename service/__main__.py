@@ -12,6 +12,7 @@ import aiohttp
 import click
 import psycopg
 from pydantic import ValidationError
+from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -139,7 +140,11 @@ async def _run(
 ) -> None:
     stopped = asyncio.create_task(process.until_stopped())
     async with process.running(settings, database_url, serve=serve, work=work) as url:
-        say(f"serving on {url}" if serve else "working")
+        say(
+            f"serving on {url}"
+            if serve
+            else f"working, metrics on {url}" if url else "working"
+        )
         if export:
             exported = asyncio.create_task(_export(settings, url))
             await asyncio.wait({exported, stopped}, return_when="FIRST_COMPLETED")
@@ -200,6 +205,7 @@ def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]
     """Yield the settings and a database: the one they name, or the embedded one."""
     try:
         settings = config.load()
+        _log(settings.log_format)
         if slots:
             settings = settings.model_copy(update={"worker_slots": slots})
         if settings.database_url:
@@ -233,12 +239,21 @@ def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def main() -> None:
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+def _log(how: str) -> None:
+    handler = logging.StreamHandler()
+    if how == "json":
+        handler.setFormatter(
+            JsonFormatter("{asctime}{levelname}{name}{message}", style="{")
+        )
+    else:
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        )
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def main() -> None:
     cli()
 
 

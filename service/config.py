@@ -1,7 +1,7 @@
 """Settings, read once from the environment and frozen."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     embedded_dir: Path = Path(".postgres")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    log_format: Literal["text", "json"] = "text"
     exports_dir: Path = Path("exports")
     worker_slots: Annotated[int, Field(ge=1, le=64)] = 2
     poll_interval: Seconds = 5

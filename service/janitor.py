@@ -11,6 +11,7 @@ from contextlib import suppress
 import psycopg
 
 from .config import Settings
+from .metrics import Metrics
 from .queue import Queue
 from .storage import Directory
 
@@ -18,9 +19,12 @@ log = logging.getLogger(__name__)
 
 
 class Janitor:
-    def __init__(self, settings: Settings, queue: Queue, storage: Directory) -> None:
+    def __init__(
+        self, settings: Settings, queue: Queue, storage: Directory, metrics: Metrics
+    ) -> None:
         self._queue = queue
         self._storage = storage
+        self._metrics = metrics
         self._every = settings.lease / 2
         self._retention = settings.retention
 
@@ -36,7 +40,13 @@ class Janitor:
 
     async def _rescue(self) -> None:
         for export in await self._queue.rescue():
-            log.warning("export %s rescued: it is %s now", export.id, export.status)
+            log.warning(
+                "export %s rescued: it is %s now",
+                export.id,
+                export.status,
+                extra={"export": str(export.id)},
+            )
+            self._metrics.rescues.labels(export.status.value).inc()
 
     async def _sweep(self) -> None:
         # The files first: an export is claimed before its partial is made.

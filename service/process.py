@@ -12,15 +12,17 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 from aiohttp import web
 
 from . import config, db
-from .api import create_app
+from .api import create_app, create_monitor, keys
 from .config import Settings
 from .events import Events
 from .janitor import Janitor
 from .listener import Listener
+from .metrics import Metrics
 from .queue import Queue
 from .storage import Directory
 from .tasks import end
@@ -40,7 +42,10 @@ class StartError(Exception):
 async def running(
     settings: Settings, database_url: str, *, serve: bool, work: bool
 ) -> AsyncIterator[str]:
-    """Run the service while the block lasts; yield its URL (empty without HTTP)."""
+    """Run the service while the block lasts; yield its URL, if it has one.
+
+    Without *serve* that is at most `METRICS_PORT`, with health and metrics alone.
+    """
     source = db.source_conninfo(settings, database_url)
     async with AsyncExitStack() as stack:
         storage = Directory(settings.exports_dir)
@@ -56,16 +61,30 @@ async def running(
         listening = settings.listen_database_url or database_url
         listener = Listener(None if listening == config.POLLING_ALONE else listening)
         stack.push_async_callback(end, asyncio.create_task(listener.run()))
-        janitor = Janitor(settings, queue, storage)
+        metrics = Metrics()
+        metrics.listening.set_function(listener.connected.is_set)
+        janitor = Janitor(settings, queue, storage, metrics)
         stack.push_async_callback(end, asyncio.create_task(janitor.run()))
+        shared: dict[web.AppKey[Any], Any] = {
+            keys.SETTINGS: settings,
+            keys.QUEUE: queue,
+            keys.STORAGE: storage,
+            keys.METRICS: metrics,
+        }
         url = ""
         if serve:
             events = Events(queue, listener)
             stack.push_async_callback(end, asyncio.create_task(events.run()))
-            app = create_app(settings, queue, events, storage, source)
-            url = await _serve(stack, settings, app)
+            metrics.subscribers.set_function(lambda: len(events))
+            app = create_app(shared | {keys.EVENTS: events, keys.SOURCE: source})
+            url = await _serve(stack, app, settings.host, settings.port, "PORT")
+        elif settings.metrics_port is not None:
+            app = create_monitor(shared)
+            url = await _serve(
+                stack, app, settings.host, settings.metrics_port, "METRICS_PORT"
+            )
         if work:
-            worker = Worker(settings, queue, listener, storage, source)
+            worker = Worker(settings, queue, listener, storage, source, metrics)
             working = asyncio.create_task(worker.run())
             stack.push_async_callback(_drain, worker, working)
         yield url
@@ -88,18 +107,18 @@ async def until_stopped() -> None:
 
 
 async def _serve(
-    stack: AsyncExitStack, settings: Settings, app: web.Application
+    stack: AsyncExitStack, app: web.Application, host: str, port: int, variable: str
 ) -> str:
     runner = web.AppRunner(app, shutdown_timeout=CLOSING, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, settings.host, settings.port)
+    site = web.TCPSite(runner, host, port)
     try:
         await site.start()
     except OSError as error:
         raise StartError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-            "set PORT to another one"
+            f"cannot listen on {host}:{port}: {error.strerror}; "
+            f"set {variable} to another one"
         ) from error
     host, port = runner.addresses[0][:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -111,6 +111,15 @@ class Receipt:
     snapshot_at: datetime | None
 
 
+@dataclass(frozen=True)
+class Depth:
+    """How many exports wait and run, and since when the first has been due."""
+
+    pending: int
+    processing: int
+    oldest_seconds: float
+
+
 class SourceColumn(BaseModel):
     name: str
     type: str
@@ -312,6 +321,12 @@ class Queue:
             Jsonb(error.model_dump(exclude_none=True)),
             transient,
         )
+
+    async def depth(self) -> Depth:
+        """Return how much waits and runs."""
+        row = await self._one("select * from queue_depth()")
+        assert row
+        return Depth(**row)
 
     async def release(self, export: Export) -> None:
         """Hand the export back, to be run by another worker."""

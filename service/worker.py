@@ -24,6 +24,7 @@ from .config import Settings
 from .copy import Copy, RowsMissing, TooLarge
 from .fence import NotASelect
 from .listener import CHANGED, PENDING, Listener
+from .metrics import Metrics
 from .queue import PRIORITIES, Export, ExportError, LeaseLost, Queue, Receipt
 from .storage import Directory, Partial
 from .tasks import end, wait
@@ -60,6 +61,7 @@ class Worker:
         listener: Listener,
         storage: Directory,
         source: str,
+        metrics: Metrics,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._settings = settings
@@ -67,6 +69,8 @@ class Worker:
         self._listener = listener
         self._storage = storage
         self._source = source
+        self._metrics = metrics
+        metrics.slots.set(settings.worker_slots)
         self._draining = asyncio.Event()
         self._drained_too_long = asyncio.Event()
         self._wake = [asyncio.Event() for _ in range(settings.worker_slots)]
@@ -128,7 +132,9 @@ class Worker:
                 continue
             pause = 0.1
             if export is not None:
-                await self._run(export)
+                with self._metrics.slots_in_use.track_inprogress():
+                    outcome = await self._run(export)
+                self._metrics.attempts.labels(outcome).inc()
 
     async def _is_room(self) -> bool:
         """Is there enough space on the disk?  If not, wait a little."""
@@ -154,6 +160,9 @@ class Worker:
         )
         if export:
             self._floors[export.priority] = export.run_at
+            if export.started_at:
+                waited = (export.started_at - export.run_at).total_seconds()
+                self._metrics.claim_latency.observe(max(0, waited))
         return export
 
     async def _idle_for(self, everywhere: bool) -> float:
@@ -164,8 +173,11 @@ class Worker:
         due = await self._queue.next_in()
         return poll if due is None else min(poll, due)
 
-    async def _run(self, export: Export) -> None:
+    async def _run(self, export: Export) -> str:
+        """Copy the export; return how the attempt ended."""
         assert export.file_path
+        log = about(export)
+        began = time.monotonic()
         name, limit = export.file_path, self._settings.max_export_duration
         copy = Copy(
             self._source,
@@ -190,31 +202,29 @@ class Worker:
                 await _halt(copy, copying)
             if not copying.exception():
                 file = copying.result()
-                await self._insist(
-                    self._queue.complete,
-                    export,
-                    Receipt(
-                        copy.rows,
-                        file.bytes,
-                        file.sha256,
-                        copy.columns,
-                        copy.snapshot_at,
-                    ),
+                receipt = Receipt(
+                    copy.rows, file.bytes, file.sha256, copy.columns, copy.snapshot_at
                 )
+                await self._insist(self._queue.complete, export, receipt)
                 log.info("export %s completed: %d rows", export.id, copy.rows)
+                self._metrics.rows.inc(copy.rows)
+                self._metrics.bytes.inc(file.bytes)
+                self._metrics.duration.observe(time.monotonic() - began)
+                return "completed"
             elif beating.done():
                 raise LeaseLost
             elif late.done():
                 await self._insist(self._queue.release, export)
                 log.info("export %s handed back", export.id)
+                return "released"
             elif timed_out:
                 raise TooLong(
                     f"it took longer than {limit:g} seconds, which is MAX_EXPORT_DURATION"
                 )
-            else:
-                copying.result()
+            raise copying.exception() or AssertionError
         except LeaseLost:
             self._drop(export, name)
+            return "lost"
         except Exception as error:
             known = isinstance(error, KNOWN)
             transient = is_transient(error)
@@ -222,11 +232,10 @@ class Worker:
                 await self._insist(self._queue.fail, export, describe(error), transient)
             except LeaseLost:
                 self._drop(export, name)
-            else:
-                self._storage.delete(name)
-                log.warning(
-                    "export %s failed: %s", export.id, error, exc_info=not known
-                )
+                return "lost"
+            self._storage.delete(name)
+            log.warning("export %s failed: %s", export.id, error, exc_info=not known)
+            return "retried" if transient else "failed"
         finally:
             del self._running[name]
             await end(beating)
@@ -234,7 +243,7 @@ class Worker:
 
     def _drop(self, export: Export, name: str) -> None:
         self._storage.delete(name)
-        log.info(
+        about(export).info(
             "export %s is no longer ours: attempt %d dropped", export.id, export.attempt
         )
 
@@ -253,7 +262,9 @@ class Worker:
                     try:
                         return await tell(export, *result)
                     except psycopg.OperationalError as error:
-                        log.warning("export %s: cannot tell: %s", export.id, error)
+                        about(export).warning(
+                            "export %s: cannot tell: %s", export.id, error
+                        )
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
         raise LeaseLost
@@ -284,7 +295,16 @@ class Worker:
             except LeaseLost:
                 return
             except psycopg.Error as error:
-                log.warning("export %s: heartbeat failed: %s", export.id, error)
+                about(export).warning(
+                    "export %s: heartbeat failed: %s", export.id, error
+                )
+
+
+def about(export: Export) -> logging.LoggerAdapter[logging.Logger]:
+    """Return the log, in which each line carries the export's id and attempt."""
+    return logging.LoggerAdapter(
+        log, {"export": str(export.id), "attempt": export.attempt}
+    )
 
 
 def describe(error: Exception) -> ExportError:

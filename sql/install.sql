@@ -40,6 +40,7 @@ select not exists (select from exports_migrations where name = '0003-requests') 
 \ir functions/heartbeat_export.sql
 \ir functions/next_export_in.sql
 \ir functions/preview_export.sql
+\ir functions/queue_depth.sql
 \ir functions/release_export.sql
 \ir functions/remember_files.sql
 \ir functions/rescue_exports.sql

@@ -1,42 +1,45 @@
 """The HTTP interface: routes that end in one call of the queue."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from aiohttp import web
 
-from ..config import Settings
-from ..events import Events
-from ..queue import Queue
-from ..storage import Directory
 from . import (
     download,
+    events,
+    exports,
+    health,
+    metrics,
+    openapi,
+    pages,
+    problems,
+    sources,
 )
-from . import events as streams
-from . import exports, health, openapi, pages, problems, sources
-from .keys import EVENTS, QUEUE, SETTINGS, SOURCE, STORAGE
+from .keys import EVENTS
 
 LARGEST_BODY = 1024 * 1024
 
 
-def create_app(
-    settings: Settings, queue: Queue, events: Events, storage: Directory, source: str
-) -> web.Application:
-    """Return the application; *source* is how to log in as the reader."""
-    app = web.Application(
-        middlewares=[problems.middleware], client_max_size=LARGEST_BODY
-    )
-    app[SETTINGS] = settings
-    app[QUEUE] = queue
-    app[EVENTS] = events
-    app[STORAGE] = storage
-    app[SOURCE] = source
+def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
+    """Return the application; *resources* are those of `keys`."""
+    app = create_monitor(resources)
     app.on_shutdown.append(_end_streams)
     app.on_response_prepare.append(download.set_etag)
     app.on_response_prepare.append(pages.set_policy)
+    for module in (exports, events, sources, openapi, pages):
+        app.add_routes(module.routes)
+    return app
+
+
+def create_monitor(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
+    """Return what a worker alone has to say: health and metrics."""
+    app = web.Application(
+        middlewares=[problems.middleware], client_max_size=LARGEST_BODY
+    )
+    app.update(resources)  # type: ignore[arg-type]
     app.add_routes(health.routes)
-    app.add_routes(exports.routes)
-    app.add_routes(streams.routes)
-    app.add_routes(sources.routes)
-    app.add_routes(openapi.routes)
-    app.add_routes(pages.routes)
+    app.add_routes(metrics.routes)
     return app
 
 

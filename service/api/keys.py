@@ -4,11 +4,13 @@ from aiohttp import web
 
 from ..config import Settings
 from ..events import Events
+from ..metrics import Metrics
 from ..queue import Queue
 from ..storage import Directory
 
 SETTINGS = web.AppKey("settings", Settings)
 EVENTS = web.AppKey("events", Events)
+METRICS = web.AppKey("metrics", Metrics)
 QUEUE = web.AppKey("queue", Queue)
 SOURCE = web.AppKey("source", str)
 STORAGE = web.AppKey("storage", Directory)

@@ -36,6 +36,24 @@ RANGE = {
     "schema": {"type": "string", "examples": ["bytes=0-499"]},
     "description": "RFC 9110, 14.2; other units, and several ranges, are ignored.",
 }
+EVENT = {  # Each of them, as OpenAPI describes streams.
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "increases"},
+        "event": {"enum": ["status", "progress", "deleted"]},
+        "data": {
+            "type": "string",
+            "description": "the export; of a deleted one its jobId",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": REF.format(model="Export")},
+        },
+    },
+}
+STREAM = {
+    "description": "Server-Sent Events, the present state first",
+    "content": {"text/event-stream": {"schema": EVENT}},
+}
 OF_ONE_EXPORT = (
     "showExport", "cancelExport", "retryExport", "downloadExport", "deleteExport"
 )  # fmt: skip
@@ -198,6 +216,28 @@ def description() -> dict[str, Any]:
                     (404, 409, 410, 412, 416, 503),
                     parameters=[RANGE],
                 ),
+            },
+            "/exports/{id}/events": {
+                "parameters": [ID],
+                "get": _operation(
+                    "watchExport",
+                    "Follow an export to its end",
+                    {200: STREAM, 204: {"description": "You have seen its end"}},
+                    (404, 503),
+                ),
+            },
+            "/events": {
+                "get": _operation(
+                    "watchExports", "Follow all exports", {200: STREAM}, ()
+                )
+            },
+            "/metrics": {
+                "get": _operation(
+                    "getMetrics",
+                    "Figures for Prometheus",
+                    {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+                    (503,),
+                )
             },
             "/sources": {
                 "get": _operation(

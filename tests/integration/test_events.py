@@ -13,7 +13,7 @@ import pytest
 
 from service.queue import Queue
 
-from ..conftest import Service, Start
+from ..conftest import Service, Start, eventually
 from ..processes import Process
 
 pytestmark = pytest.mark.newest
@@ -215,16 +215,11 @@ async def test_who_does_not_read_is_dropped(start: Start) -> None:
                 id = (await service.export(query=query))["jobId"]
                 await stream.until("status", jobId=id)
 
-        def until_closed() -> bytes:
-            deaf.settimeout(20)
-            read, last = b"", b""
-            with contextlib.suppress(ConnectionResetError):
-                while part := deaf.recv(1 << 20):
-                    read, last = last, part
-            return read + last
+            async def is_alone() -> bool:
+                async with service.http.get("/metrics") as answer:
+                    return "export_subscribers 1.0\n" in await answer.text()
 
-        rest = await asyncio.to_thread(until_closed)
-    assert id.encode() not in rest, "it was ended, not waited for"
+            await eventually(is_alone)
 
 
 async def test_streams_end_when_the_service_stops(

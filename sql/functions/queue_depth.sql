@@ -1,0 +1,26 @@
+create or replace function queue_depth(
+    out pending bigint, out processing bigint, out oldest_seconds float8
+)
+language sql stable
+as $$
+    select
+        (select count(*) from exports where status = 'pending'),
+        (select count(*) from exports where status = 'processing'),
+        coalesce(
+            (
+                select extract(epoch from now() - min(next.run_at))
+                from generate_series(0, 9) as of_priority
+                cross join lateral (
+                    select run_at
+                    from exports
+                    where status = 'pending' and priority = of_priority and run_at <= now()
+                    order by run_at
+                    limit 1
+                ) as next
+            ),
+            0
+        );
+$$;
+comment on function queue_depth is $$
+How many exports wait and run, and how long the one that waits longest has been due.
+$$;
