@@ -10,6 +10,7 @@ from . import (
     api,
     backlog,
     compression,
+    events,
     export,
     looplag,
     memory,
@@ -18,7 +19,7 @@ from . import (
     wakeup,
 )
 
-TOPICS = (export, tiny, wakeup, backlog, memory, looplag, api, compression)
+TOPICS = (export, tiny, wakeup, backlog, memory, looplag, events, api, compression)
 
 
 @click.group()
