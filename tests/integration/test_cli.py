@@ -18,7 +18,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("command", ["", "up", "serve", "worker", "migrate", "seed"])
+@pytest.mark.parametrize("command", ["", "up", "serve", "worker", "export"])
 def test_help(command: str) -> None:
     done = run(*command.split(), "--help")
     assert done.returncode == 0

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from .queue import Export
+from .client import Export
 
 
 def differences(file: Path, export: Export) -> list[str]:

@@ -1,0 +1,521 @@
+"""The commands that ask a server, by URL."""
+
+import asyncio
+import csv
+import functools
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import UUID
+
+import click
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+from yarl import URL
+
+from . import download as downloads
+from . import live, output, where
+from .client import Away, Client, Export, Refused
+from .receipt import differences
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    failed, refused, or not what it should be
+  2    the command line makes no sense
+  3    no server answers there
+  130  ended by Ctrl-C
+"""
+FORMAT = click.Choice(["csv", "tsv", "jsonl"])
+COMPRESSION = click.Choice(["none", "gzip", "zstd"])
+STATUS = click.Choice(list(live.STYLES))
+
+
+class Failure(click.ClickException):
+    """One line for the person, and an exit code for the script."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(live.line(message))
+
+
+class Unreachable(Failure):
+    exit_code = 3
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """Turn what can go wrong with a server or a file into a `Failure`."""
+    try:
+        yield
+    except Refused as error:
+        hint = f" (hint: {error.hint})" if error.hint else ""
+        raise Failure(f"{error}{hint}") from error
+    except Away as error:
+        raise Unreachable(f"{error} (--url names another server)") from error
+    except BrokenPipeError:
+        raise  # whoever reads has seen enough; click ends quietly
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        raise Failure(f"{name}{error.strerror or error}") from error
+
+
+def read_by(parse: Callable[[str], Any]) -> Callable[..., Any]:
+    """Make a callback of an option; what raises `ValueError` makes no sense."""
+
+    def read(_ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
+        try:
+            if isinstance(given, tuple):
+                return [parse(one) for one in given]
+            return None if given is None else parse(given)
+        except (ValueError, OSError) as error:
+            raise click.BadParameter(live.line(error)) from error
+
+    return read
+
+
+def server(text: str) -> URL:
+    url = URL(text)
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"{text!r} is no server; write http://127.0.0.1:8080")
+    return url
+
+
+def names(text: str) -> list[str]:
+    """Read `id,email` or `id,"a, b"`."""
+    return next(csv.reader([text], skipinitialspace=True), [])
+
+
+def sql(text: str) -> str:
+    """Read a text, `@FILE` that has it, or `-` for the standard input."""
+    if text == "-":
+        return sys.stdin.read()
+    return Path(text[1:]).read_text() if text.startswith("@") else text
+
+
+def delimiter(text: str) -> str:
+    return "\t" if text in ("tab", r"\t") else text
+
+
+def asking(
+    name: str | None = None,
+) -> Callable[[Callable[..., Awaitable[None]]], click.Command]:
+    """Make a command of a coroutine function, whose first argument is the client."""
+
+    def decorate(work: Callable[..., Awaitable[None]]) -> click.Command:
+        @functools.wraps(work)
+        def command(url: URL, **options: Any) -> None:
+            async def ask() -> None:
+                async with Client(url) as client:
+                    await work(client, **options)
+
+            try:
+                with failing():
+                    asyncio.run(ask())
+            except KeyboardInterrupt:
+                raise click.exceptions.Exit(130) from None
+
+        made = click.command(name, epilog=EXIT_CODES)(command)
+        made.params.append(
+            click.Option(
+                ["--url"],
+                callback=read_by(server),
+                metavar="URL",
+                envvar="CSV_EXPORT_URL",
+                default="http://127.0.0.1:8080",
+                show_default=True,
+                show_envvar=True,
+                help="the server",
+            )
+        )
+        return made
+
+    return decorate
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
+one_id = click.argument("id", type=click.UUID)
+many_ids = click.argument("ids", type=click.UUID, nargs=-1, required=True)
+to_output = click.option(
+    "-o",
+    "--output",
+    "to",
+    metavar="FILE",
+    help="where to; a folder, or - for the standard output, too"
+    "  [default: here, as the server names it; nothing is overwritten]",
+)
+
+
+@asking()
+@click.option("--source", metavar="RELATION", help="a table or view; see `sources`")
+@click.option(
+    "--columns",
+    callback=read_by(names),
+    metavar="A,B",
+    help="some of its columns: id,email",
+)
+@click.option(
+    "--where",
+    "filters",
+    callback=read_by(where.parse),
+    metavar="CONDITION",
+    multiple=True,
+    help="only these rows; several must all hold",
+)
+@click.option(
+    "--order-by",
+    callback=read_by(names),
+    metavar="A,-B",
+    help="country,-id; - is descending",
+)
+@click.option("--limit", type=click.IntRange(0), help="no more rows than that")
+@click.option(
+    "--query",
+    callback=read_by(sql),
+    metavar="SQL",
+    help="a SELECT instead; @FILE, or - for stdin",
+)
+@click.option("--format", type=FORMAT)
+@click.option("--compression", type=COMPRESSION)
+@click.option("--profile", type=click.Choice(["excel"]), help="what a program expects")
+@click.option(
+    "--delimiter",
+    callback=read_by(delimiter),
+    metavar="CHARACTER",
+    help="such as ; or tab",
+)
+@click.option("--header/--no-header", default=None)
+@click.option("--null-text", metavar="TEXT", help="what stands for null")
+@click.option("--quote-all/--no-quote-all", default=None)
+@click.option("--line-ending", type=click.Choice(["lf", "crlf"]))
+@click.option("--bom/--no-bom", default=None)
+@click.option("--formula-guard/--no-formula-guard", default=None)
+@click.option("--time-zone", metavar="NAME")
+@click.option("--filename", metavar="NAME", help="what downloads are called")
+@click.option("--priority", type=click.IntRange(0, 9), help="9 goes first")
+@click.option("--run-at", metavar="INSTANT", help="not before 2026-01-31T12:00:00Z")
+@click.option("--max-attempts", type=click.IntRange(1, 100))
+@click.option(
+    "--idempotency-key",
+    "key",
+    metavar="KEY",
+    help="the same key again is the same export",
+)
+@to_output
+@click.option("--dry-run", is_flag=True, help="show the SELECT and its first rows")
+@click.option("--detach", is_flag=True, help="print the id, and do not wait")
+@click.option("--no-download", is_flag=True, help="wait, and print where the file is")
+@as_json
+async def export(
+    client: Client,
+    to: str | None,
+    key: str | None,
+    dry_run: bool,
+    detach: bool,
+    no_download: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Export a table or a query, and download the file.
+
+    Without --source and --query, the server's default source.  On a terminal it
+    shows how far it is; Ctrl-C cancels the export at the server.
+
+    \b
+    A CONDITION is one of these, with a value as it stands or 'quoted':
+      country=DE                  !=  <  <=  >  >=  as well
+      'name like A%'              'name ilike a%'
+      'country in DE,SE'          'country not in DE,SE'
+      'id between 10 and 20'
+      'email is null'             'email is not null'
+    """
+    if to == "-" and as_json:
+        raise click.UsageError("--json and --output - both want the standard output")
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    wanted = {to_camel(name): value for name, value in given.items()}
+    if dry_run:
+        preview = await client.preview(wanted)
+        return output.put_json(preview) if as_json else output.put_preview(preview)
+    if detach:
+        export = await client.submit(wanted, key)
+        return output.put_json(export.shown) if as_json else print(export.id)
+    with live.Bar() as bar:
+        export = await _submit(client, wanted, key, bar)
+        file = str(client.download_url(export.id))
+        if export.status == "completed" and not no_download:
+            file = await _download(client, export, to, bar)
+    if as_json:
+        output.put_json(_result(export, file))
+    elif export.status == "completed":
+        output.put_result(export, file)
+    raise_unless_completed(export)
+
+
+@asking()
+@one_id
+@to_output
+@as_json
+async def download(client: Client, id: UUID, to: str | None, as_json: bool) -> None:
+    """Download the file of a finished export.
+
+    Goes on where a download to the same place was interrupted, and checks the
+    sha256.
+    """
+    if to == "-" and as_json:
+        raise click.UsageError("--json and --output - both want the standard output")
+    export = await client.get(id)
+    if export.sha256 is None:
+        await client.suggested_name(export)  # which is refused, with the reason
+    with live.Bar() as bar:
+        file = await _download(client, export, to, bar)
+    if as_json:
+        output.put_json(_result(export, file))
+    else:
+        output.put_result(export, file)
+
+
+@asking("list")
+@click.option("--status", type=STATUS)
+@click.option("--source", metavar="RELATION")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@as_json
+async def list_(
+    client: Client, status: str | None, source: str | None, limit: int, as_json: bool
+) -> None:
+    """List exports, the newest first."""
+    found = await client.page(limit, status=status, source=source)
+    if as_json:
+        return output.put_json([export.shown for export in found])
+    output.put_exports(found)
+
+
+@asking()
+@one_id
+@as_json
+async def show(client: Client, id: UUID, as_json: bool) -> None:
+    """Show one export."""
+    export = await client.get(id)
+    if as_json:
+        output.put_json(export.shown)
+    else:
+        output.put_export(export, client.download_url(id))
+
+
+@asking()
+@click.argument("id", type=click.UUID, required=False)
+@as_json
+async def watch(client: Client, id: UUID | None, as_json: bool) -> None:
+    """Watch all running exports until Ctrl-C, or one until it has ended.
+
+    On a terminal live; elsewhere a line when the status changes; with --json a
+    line of JSON at each change.  With an ID, it must complete for exit code 0.
+    """
+    if id is None:
+        try:
+            return await _watch_all(client, as_json)
+        except asyncio.CancelledError:
+            return  # that is how it ends
+    export = await client.get(id)
+    lines = output.Lines(as_json)
+    with live.Bar(hidden=as_json) as bar:
+        async for now in client.watch(id):
+            if now is None:
+                bar.show_away()
+            else:
+                export = now
+                bar.show(export)
+                lines.tell(export)
+    raise_unless_completed(export)
+
+
+@asking()
+@many_ids
+@as_json
+async def cancel(client: Client, ids: tuple[UUID, ...], as_json: bool) -> None:
+    """Cancel exports that have not ended."""
+    await _each(ids, client.cancel, "cancelled", as_json)
+
+
+@asking()
+@many_ids
+@as_json
+async def retry(client: Client, ids: tuple[UUID, ...], as_json: bool) -> None:
+    """Start failed or cancelled exports over."""
+    await _each(ids, client.retry, "pending", as_json)
+
+
+@asking()
+@many_ids
+async def delete(client: Client, ids: tuple[UUID, ...]) -> None:
+    """Delete exports and their files; running ones are cancelled."""
+    await _each(ids, client.delete, "deleted", False)
+
+
+@asking()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--id", help="the export  [default: as the file is named]")
+@click.option(
+    "--receipt",
+    type=click.File("rb"),
+    help="the export's JSON, instead of asking a server",
+)
+@as_json
+async def verify(
+    client: Client, file: Path, id: str | None, receipt: BinaryIO | None, as_json: bool
+) -> None:
+    """Check a downloaded FILE against the receipt of its export."""
+    export = _read(receipt) if receipt else await client.get(_id_of(file, id))
+    differs = differences(file, export)
+    if as_json:
+        output.put_json(
+            {"file": str(file), "verified": not differs, "differences": differs}
+        )
+    else:
+        for one in differs:
+            print(live.line(one))
+    if differs:
+        raise Failure(f"{file} is not what was exported")
+    if not as_json:
+        print(f"{file} is what was exported")
+
+
+@asking()
+@click.argument("relation", required=False)
+@as_json
+async def sources(client: Client, relation: str | None, as_json: bool) -> None:
+    """List what can be exported, or the columns of one RELATION."""
+    found = await client.sources()
+    if relation is not None:
+        found = [one for one in found if one["source"] == relation]
+        if not found:
+            raise Failure(f"{relation} cannot be exported; `sources` lists what can")
+    if as_json:
+        output.put_json(found if relation is None else found[0])
+    elif relation is None:
+        output.put_sources(found)
+    else:
+        output.put_columns(found[0]["columns"])
+
+
+COMMANDS = [
+    export, download, list_, show, watch, cancel, retry, delete, verify, sources,
+]  # fmt: skip
+
+
+async def follow(client: Client, export: Export, bar: live.Bar) -> Export:
+    """Show the export until it has ended; return it."""
+    async for now in client.watch(export.id):
+        if now is None:
+            bar.show_away()
+        else:
+            export = now
+            bar.show(export)
+    return export
+
+
+def raise_unless_completed(export: Export) -> None:
+    if export.status == "failed":
+        hint = export.error and export.error.hint
+        told = f" (hint: {hint})" if hint else ""
+        raise Failure(f"export {export.id} failed{live.reason(export)}{told}")
+    if export.status != "completed":
+        raise Failure(f"export {export.id} is {export.status}")
+
+
+async def _watch_all(client: Client, as_json: bool) -> None:
+    lines = output.Lines(as_json)
+    with live.Screen(hidden=as_json) as screen:
+        async for now in client.watch_all():
+            if now is None:
+                screen.show_away()
+            elif isinstance(now, UUID):
+                screen.forget(now)
+                lines.tell_deleted(now)
+            else:
+                screen.show(now)
+                lines.tell(now)
+
+
+async def _submit(
+    client: Client, wanted: dict[str, Any], key: str | None, bar: live.Bar
+) -> Export:
+    """Submit, follow to the end, and cancel if we are."""
+    submitting = asyncio.create_task(client.submit(wanted, key))
+    try:
+        return await follow(client, await asyncio.shield(submitting), bar)
+    except asyncio.CancelledError:
+        await _cancel(client, await submitting, bar)
+        raise
+
+
+def _result(export: Export, file: str) -> dict[str, Any]:
+    """Return the export for programs, with where its file is, if there is one."""
+    return export.shown | ({"file": file} if export.sha256 else {})
+
+
+async def _cancel(client: Client, export: Export, bar: live.Bar) -> None:
+    """Cancel the export, because of Ctrl-C, and say so."""
+    try:
+        bar.show(await client.cancel(export.id))
+        live.say(f"export {export.id} is cancelled at the server")
+    except (Refused, Away) as error:
+        live.say(f"export {export.id} could not be cancelled: {error}")
+
+
+async def _download(
+    client: Client, export: Export, to: str | None, bar: live.Bar
+) -> str:
+    show = functools.partial(bar.show_download, export)
+    try:
+        if to == "-":
+            await downloads.send(client, export, sys.stdout.buffer, show)
+            return "-"
+        place = Path(to) if to is not None else None
+        return str(await downloads.save(client, export, place, show))
+    except asyncio.CancelledError:
+        live.say(f"the export is complete: `download {export.id}` fetches its file")
+        raise
+
+
+async def _each(
+    ids: tuple[UUID, ...],
+    act: Callable[[UUID], Awaitable[Export | None]],
+    become: str,
+    as_json: bool,
+) -> None:
+    """Act on all of *ids*, also after one was refused; fail at the end if so."""
+    refused = False
+    done = []
+    for id in ids:
+        try:
+            export = await act(id)
+        except Refused as error:
+            refused = True
+            live.say(f"Error: {id}: {error}")
+            continue
+        if export and as_json:
+            done.append(export.shown)
+        else:
+            print(f"{id} {become}")
+    if as_json:
+        output.put_json(done)
+    if refused:
+        raise click.exceptions.Exit(1)
+
+
+def _id_of(file: Path, id: str | None) -> UUID:
+    try:
+        return UUID(id or file.name[:36])
+    except ValueError:
+        named = f"{id} is no id" if id else f"{file.name} does not begin with an id"
+        raise Failure(f"{named}; name the export by --id") from None
+
+
+def _read(receipt: BinaryIO) -> Export:
+    try:
+        return Export.model_validate_json(receipt.read())
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = "/".join(map(str, first["loc"]))
+        raise Failure(f"that is no receipt: {at} {first['msg']}") from error
