@@ -5,7 +5,7 @@ from pathlib import Path
 from aiohttp import web
 
 WEB = Path(__file__).parent.parent / "web"
-PAGES = {"/docs": "docs.html"}
+PAGES = {"/": "index.html", "/docs": "docs.html", "/favicon.ico": "icon.svg"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
