@@ -32,15 +32,16 @@ const form = new Form((item) => {
   announce(`Export of ${title(item)} started.`);
 });
 
-function showState(state) {
+function showState(state, problem) {
   const connection = byId("connection");
-  if (connection.dataset.state === state) return;
-  if (connection.dataset.state === "unreachable") form.recover();
+  const before = connection.dataset.state;
   connection.dataset.state = state;
-  const [name, explanation] = STATES[state];
+  const [name, meaning] = STATES[state];
+  const explanation = problem?.status ? `${problem.title}. ${problem.message}` : meaning;
   say(connection, name);
   say(byId("trouble-text"), explanation);
   byId("trouble").classList.toggle("told", explanation !== "");
+  if (before === "unreachable" && state !== before) form.recover();
 }
 
 /** Ask whether *item* shall go; resolve to the answer. */

@@ -92,4 +92,4 @@ for (const [name, schema] of Object.entries(components.schemas)) {
 }
 byId("contents").replaceChildren(...contents);
 byId("reading").remove();
-if (location.hash) byId(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+if (location.hash) location.replace(location.hash); // what it names is only here now

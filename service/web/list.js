@@ -71,7 +71,7 @@ export class List {
         next = page.next;
       } while (next && read.length < wanted);
     } catch (problem) {
-      this.#tell(problem);
+      if (!this.#cards.size) this.element.dataset.state = "unread";
       throw problem;
     } finally {
       this.#heard = null;
@@ -84,7 +84,6 @@ export class List {
       if (!heard.has(id) && !found.has(id) && card.key >= last) this.#changes.set(id, null);
     }
     read.filter((one) => !heard.has(one.jobId)).forEach((one) => this.#put(one));
-    this.#tell(null);
     this.#schedule();
   }
 
@@ -98,9 +97,9 @@ export class List {
         this.#next = page.next;
       } while (page.next && page.exports.every(known)); // because they wait, or run
       page.exports.forEach((one) => this.#put(one));
-      this.#tell(null);
+      say(byId("list-problem"), "");
     } catch (problem) {
-      this.#tell(problem);
+      say(byId("list-problem"), problem.message);
     }
     this.older.disabled = false;
     this.#schedule();
@@ -122,12 +121,6 @@ export class List {
   #put(item) {
     this.#changes.set(item.jobId, item);
     this.#schedule();
-  }
-
-  /** Say what kept the list from being read; that there is no server is said elsewhere. */
-  #tell(problem) {
-    say(byId("list-problem"), problem?.status ? problem.message : "");
-    if (problem && !this.#cards.size) this.element.dataset.state = "unread";
   }
 
   #schedule() {

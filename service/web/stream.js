@@ -14,11 +14,11 @@ const LONGEST_PAUSE = 15_000;
 export class Stream {
   #source = null;
   #open = false;
-  #reached = true;
+  #problem = null; // why the list could not be read
   #pause = SHORTEST_PAUSE;
   #reconnecting;
   #polling;
-  #refreshing = null;
+  #refreshing = false;
   #again = false;
 
   /** *refresh* reads everything again; the others hear of changes and of the state. */
@@ -37,8 +37,7 @@ export class Stream {
 
   /** Connect now, rather than after the pause. */
   reconnect() {
-    if (this.#open) return;
-    this.#stop();
+    this.#stop(); // also what seems open, and may have died while the machine slept
     const source = new EventSource("/events");
     this.#source = source;
     const hear = (name, tell) =>
@@ -82,26 +81,26 @@ export class Stream {
       this.#again = true; // what is being read may be from before the opening
       return;
     }
-    this.#refreshing = this.refresh().then(
-      () => true,
-      () => false,
+    this.#refreshing = true;
+    const before = this.#problem;
+    this.#problem = await this.refresh().then(
+      () => null,
+      (problem) => problem,
     );
-    const before = this.#reached;
-    this.#reached = await this.#refreshing;
-    this.#refreshing = null;
+    this.#refreshing = false;
     if (this.#again) {
       this.#again = false;
       this.poll();
       return;
     }
     this.#tell();
-    if (document.hidden || (this.#open && this.#reached)) return;
-    if (this.#reached && !before) this.reconnect();
+    if (document.hidden || (this.#open && !this.#problem)) return;
+    if (before && !this.#problem) this.reconnect();
     else this.#pollIn(POLL_EVERY);
   }
 
   #tell() {
-    if (!this.#reached) this.state("unreachable");
+    if (this.#problem) this.state("unreachable", this.#problem);
     else this.state(this.#open ? "live" : "interrupted");
   }
 }
