@@ -1,5 +1,6 @@
 """The page, as people use it."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 from psycopg import sql
 
 from ..conftest import Service, Start, psql_copy
@@ -73,10 +74,18 @@ async def submit(page: Page, query: str | None = None) -> None:
     await page.get_by_role("button", name="Start export").click()
 
 
+async def only(service: Service) -> dict[str, Any]:
+    """The one export that there is."""
+    async with service.http.get("/exports") as answer:
+        [export] = (await answer.json())["exports"]
+    return dict(export)
+
+
 async def test_an_export_is_started_watched_and_downloaded(
     service: Service, open_page: Open, tmp_path: Path
 ) -> None:
-    page = await open_page(service.url)
+    clipboard = ["clipboard-read", "clipboard-write"]
+    page = await open_page(service.url, permissions=clipboard)
     await is_live(page)
     with dam(service.database):
         await submit(page, DAMMED)
@@ -86,8 +95,16 @@ async def test_an_export_is_started_watched_and_downloaded(
     await expect(badge(page)).to_have_text("Completed")
     await expect(card(page)).to_contain_text("Rows2,000")
     await expect(page.locator("#announcements")).to_contain_text("2,000 rows")
+    link = card(page).get_by_role("link", name="Download")
+    for button, copied in (
+        ("link", await link.get_attribute("href")),
+        ("sha", (await only(service))["sha256"]),
+    ):
+        await card(page).locator(f"[data-part={button}]").click()
+        await expect(page.locator("#announcements")).to_contain_text("Copied")
+        assert await page.evaluate("() => navigator.clipboard.readText()") == copied
     async with page.expect_download() as started:
-        await card(page).get_by_role("link", name="Download").click()
+        await link.click()
     download = await started.value
     await download.save_as(tmp_path / "downloaded")
     expected = psql_copy(service.database, "select * from users", tmp_path / "psql")
@@ -129,8 +146,7 @@ async def test_columns_filters_order_limit_and_format(
     await expect(page.locator("#first-rows tbody tr")).to_have_count(3)
     await submit(page)
     await expect(badge(page)).to_have_text("Completed")
-    async with service.http.get("/exports") as answer:
-        [export] = (await answer.json())["exports"]
+    export = await only(service)
     assert export["columns"] == ["id", "country"]
     assert export["orderBy"] == ["-id"]
     assert export["compression"] == "gzip"
@@ -223,9 +239,42 @@ async def test_without_the_stream_it_polls(service: Service, open_page: Open) ->
     await expect(page.locator("#connection")).to_have_text("Reconnecting")
     await service.export(source="users")
     await expect(badge(page)).to_have_text("Completed")
-    await page.unroute("**/events")
+    away = {"status": 503, "title": "The database is away", "detail": "Wait."}
+    await page.route("**/exports?*", lambda to: to.fulfill(status=503, json=away))
+    await expect(page.locator("#trouble")).to_contain_text(
+        "The database is away. Wait."
+    )
+    await expect(badge(page)).to_have_text("Completed")
+    await page.unroute_all()
     await page.get_by_role("button", name="Try now").click()
     await is_live(page)
+    await expect(page.locator("#trouble-text")).to_be_empty()
+
+
+async def test_what_is_heard_outlives_what_was_read_before(
+    service: Service, open_page: Open
+) -> None:
+    read, heard = asyncio.Event(), asyncio.Event()
+
+    async def delay(route: Route) -> None:
+        answer = await route.fetch()
+        read.set()
+        await heard.wait()
+        await route.fulfill(response=answer)
+
+    page = await open_page(service.url)
+    await is_live(page)
+    await page.route("**/exports?*", delay)
+    with dam(service.database):
+        export = await service.export(query=DAMMED)
+        await page.reload()
+        await read.wait()
+        await expect(card(page)).to_contain_text("1,499 of about")
+    await service.ended(export["jobId"])
+    await expect(badge(page)).to_have_text("Completed")
+    heard.set()
+    await is_live(page)
+    await expect(badge(page)).to_have_text("Completed")
 
 
 async def test_two_tabs_agree(service: Service, open_page: Open) -> None:
@@ -306,8 +355,8 @@ async def test_a_phone_never_scrolls_sideways(
     assert await page.evaluate("document.documentElement.scrollWidth") == 390
     await page.get_by_role("radio", name="Query").check()
     assert await page.evaluate("document.documentElement.scrollWidth") == 390
-    await page.goto(f"{service.url}/docs")
-    await expect(page.locator("#shapes section").first).to_be_visible()
+    await page.goto(f"{service.url}/docs#refused")  # the type of a problem
+    await expect(page.locator("tr:target")).to_contain_text("PostgreSQL refuses")
     assert await page.evaluate("document.documentElement.scrollWidth") == 390
 
 
