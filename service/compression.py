@@ -4,7 +4,6 @@ Both formats may be joined: a file of several gzip members, or zstd frames, is a
 valid one.
 """
 
-from collections.abc import Callable
 from typing import Literal, Protocol
 
 import zstandard
@@ -27,18 +26,3 @@ def compressor(how: Literal["none", "gzip", "zstd"]) -> Compressor | None:
     if how == "zstd":
         return zstandard.ZstdCompressor(ZSTD_LEVEL, write_checksum=True).compressobj()
     return None
-
-
-def compressing(
-    write: Callable[[bytes | bytearray], None], compress: Compressor | None
-) -> Callable[[bytes | bytearray], None]:
-    """Return a `write` that compresses first; flush *compress* at the end yourself."""
-    if compress is None:
-        return write
-    step = compress.compress
-
-    def write_compressed(block: bytes | bytearray) -> None:
-        if some := step(block):
-            write(some)
-
-    return write_compressed

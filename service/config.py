@@ -1,5 +1,6 @@
 """Settings, read once from the environment and frozen."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,6 +36,9 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     exports_dir: Path = Path("exports")
     worker_slots: Annotated[int, Field(ge=1, le=64)] = 2
+    lanes: Annotated[int, Field(ge=1, le=64)] = max(
+        1, min(8, (os.cpu_count() or 1) // 2)
+    )
     poll_interval: Seconds = 5
     lease: Annotated[float, Field(ge=1, le=86_400)] = 30
     heartbeat: Annotated[float, Field(gt=0, le=3_600)] = 2

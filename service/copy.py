@@ -1,37 +1,30 @@
-"""The pump: one SELECT into one stream of bytes, at the speed of libpq.
+"""One export, from its SELECT to a stream of bytes: by one pump, or by lanes."""
 
-One CopyData message is one row, so rows are counted exactly and for free.
-psycopg's `cursor.copy` is several times slower, and `get_copy_data(0)` blocks
-with the interpreter lock held; hence this loop, which never blocks inside
-libpq, in a thread of its own.
-"""
-
-import select
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn
 
-from . import db, fence
+from . import db, fence, lanes
+from .compression import compressor
+from .db import Source, Sources
+from .lane import Session, Slice
+from .pump import pump
+from .queue import Sliceable
 
-BLOCK = 128 * 1024  # bytes collected before each write: larger ones miss the cache
+LONGEST_SLICED = 32_000  # characters: orders wait in a pipe
 STOP_PATIENCE = 2.0  # seconds for the server to obey a cancel
-CHECK_EVERY = 500  # milliseconds between looks at `stop` while nothing arrives
+TELL_EVERY = 0.1  # seconds between figures of lanes, for who looks at live_exports
+
+Write = Callable[[bytes | memoryview], None]
 
 
 class Stopped(Exception):
     """Somebody called `stop`."""
-
-
-class RowsMissing(Exception):
-    """PostgreSQL sent another number of rows than it says it did."""
 
 
 class TooLarge(Exception):
@@ -41,44 +34,64 @@ class TooLarge(Exception):
 class Copy:
     """One SELECT being copied.  `run` takes a thread; all else is for any other.
 
-    `rows` and `bytes` grow while it runs; then `columns` and `snapshot_at` tell
-    what it was.
+    `rows` and `bytes` grow while it runs, and so does `share`, from 0 to 1,
+    where it is known; then `columns` and `snapshot_at` tell what it was.
     """
 
     def __init__(
         self,
-        conninfo: str,
+        sources: Sources,
         name: str,
         sql: str,
         form: fence.Format | None = None,
+        *,
         max_bytes: int | None = None,
+        sliceable: Sliceable | None = None,
+        pool: lanes.Lanes | None = None,
     ) -> None:
-        self._conninfo = conninfo
+        self._sources = sources
         self._name = name
         self._sql = sql
         self._form = form or fence.Format()
         self._max_bytes = max_bytes or sys.maxsize
+        self._sliceable = sliceable
+        self._pool = pool
+        self._lanes: list[lanes.Lane] = []
         self._stop = threading.Event()
         self._stopped_at = 0.0
-        self._conn: psycopg.Connection | None = None
+        # Guards `_source` and `_lanes`: what is given back is not cancelled any more.
+        self._lock = threading.Lock()
+        self._source: Source | None = None
+        self._written = 0
         self.rows = 0
         self.bytes = 0
+        self.share: float | None = None
         self.columns: list[fence.Column] = []
         self.snapshot_at: datetime | None = None
 
-    def run(self, write: Callable[[bytearray], None]) -> None:
+    def run(self, write: Write) -> None:
         """Pass the whole file to *write*, block by block.
 
         Raises `psycopg.Error`, `fence.NotASelect`, `Stopped`, `TooLarge`, or
         whatever *write* raises; the file is whole if, and only if, it returns.
         """
-        conn, self.snapshot_at = db.open_source(
-            self._conninfo, self._name, self._form.time_zone
-        )
-        with closing(conn):
-            self._conn = conn
-            self.columns = fence.check(conn, self._sql)
-            self._pump(conn.pgconn, write)
+        source = self._sources.begin(self._name, self._form.time_zone)
+        self.snapshot_at = source.at
+        with self._lock:
+            self._source = source
+        whole = False
+        try:
+            self.columns = fence.check(source.conn, self._sql)
+            limited = self._limited(write)
+            if cutter := self._cutter(source.conn):
+                whole = self._by_lanes(source.conn, cutter, limited)
+            if not whole:
+                self._by_pump(source.conn, limited)
+            whole = True
+        finally:
+            with self._lock:
+                self._source = None
+            self._sources.end(source, reuse=whole and not self._stop.is_set())
 
     def stop(self) -> None:
         """Make `run` raise `Stopped` soon, and the server drop its statement.
@@ -90,87 +103,130 @@ class Copy:
         if not self._stop.is_set():
             self._stopped_at = now
             self._stop.set()
-        if (conn := self._conn) is not None and not conn.closed:
-            if now - self._stopped_at > STOP_PATIENCE:
-                db.sever(conn)
-            else:
-                conn.cancel_safe(timeout=STOP_PATIENCE)
+        with self._lock:
+            for lane in self._lanes:
+                lane.stop()
+            if self._source is not None:
+                if now - self._stopped_at > STOP_PATIENCE:
+                    db.sever(self._source.conn)
+                elif not self._lanes:
+                    self._source.conn.cancel_safe(timeout=STOP_PATIENCE)
 
-    def _pump(self, pgconn: PGconn, write: Callable[[bytearray], None]) -> None:
-        self._raise_if_stopped()
-        poller = select.poll()
-        poller.register(pgconn.socket, select.POLLIN)
-        command = fence.copy_command(self._sql, self.columns, self._form)
-        pgconn.send_query_params(command, None)
-        pgconn.flush()
-        while pgconn.is_busy():
-            self._await_input(pgconn, poller)
-        started = pgconn.get_result()
-        assert started
-        fence.expect(started, ExecStatus.COPY_OUT)
+    def _limited(self, write: Write) -> Write:
+        def limited(block: bytes | memoryview) -> None:
+            self._written += len(block)
+            if self._written > self._max_bytes:
+                raise TooLarge(
+                    f"the file would be larger than {self._max_bytes:,} bytes,"
+                    " which is MAX_EXPORT_BYTES"
+                )
+            write(block)
 
-        get = pgconn.get_copy_data
-        block = bytearray(b"\xef\xbb\xbf" if self._form.bom else b"")
-        rows = -1 if self._form.header else 0  # the header is a message too
-        crlf = self._form.line_ending == "crlf"
-        written = 0
-        while True:
-            size, row = get(1)
-            if size > 0:
-                if crlf:
-                    block += row[:-1]
-                    block += b"\r\n"
-                else:
-                    block += row
-                rows += 1
-                if len(block) >= BLOCK:
-                    self._count(rows, written + len(block))
-                    write(block)
-                    written += len(block)
-                    block.clear()
-                    self._raise_if_stopped()
-            elif size == 0:
-                self._count(rows, written + len(block))
-                self._await_input(pgconn, poller)
-            else:
-                break
-        self._count(rows, written + len(block))
-        write(block)
-        ended = pgconn.get_result()
-        assert ended
-        fence.expect(ended, ExecStatus.COMMAND_OK)
-        if ended.command_tuples != rows:
-            raise RowsMissing(
-                f"{rows} rows arrived, but {ended.command_tuples} were sent"
-            )
+        return limited
+
+    def _by_pump(self, conn: psycopg.Connection[Any], write: Write) -> None:
+        compress = compressor(self._form.compression)
+
+        def compressed(block: bytes) -> None:
+            assert compress
+            if some := compress.compress(block):
+                write(some)
+
+        pump(
+            conn.pgconn,
+            fence.copy_command(self._sql, self.columns, self._form),
+            compressed if compress else write,
+            self._count,
+            self._look,
+            header=bool(self._form.header),
+            bom=bool(self._form.bom),
+            crlf=self._form.line_ending == "crlf",
+        )
+        if compress:
+            write(compress.flush())
 
     def _count(self, rows: int, size: int) -> None:
-        self.rows, self.bytes = max(rows, 0), size
-        if size > self._max_bytes:
-            raise TooLarge(
-                f"the file would be larger than {self._max_bytes:,} bytes,"
-                " which is MAX_EXPORT_BYTES"
-            )
+        self.rows, self.bytes = rows, size
 
-    def _await_input(self, pgconn: PGconn, poller: select.poll) -> None:
-        while not poller.poll(CHECK_EVERY):
-            self._raise_if_stopped()
-        pgconn.consume_input()
-
-    def _raise_if_stopped(self) -> None:
+    def _look(self) -> None:
         if self._stop.is_set():
             raise Stopped
 
+    def _cutter(self, conn: psycopg.Connection[Any]) -> lanes.Cutter | None:
+        """Return what cuts the table into slices, if that is worth it."""
+        if self._sliceable is None or self._pool is None:
+            return None
+        if len(self._sql) > LONGEST_SLICED:
+            return None
+        extents = lanes.extents(conn, self._sliceable.source, self._sql)
+        if not extents:
+            return None
+        cutter = lanes.Cutter(extents)
+        return cutter if cutter.blocks >= lanes.WORTH_IT else None
+
+    def _by_lanes(
+        self, conn: psycopg.Connection[Any], cutter: lanes.Cutter, write: Write
+    ) -> bool:
+        """Copy by several lanes; return false if none are free, having done nothing."""
+        assert self._pool
+        taken = self._pool.take()
+        if not taken:
+            return False
+        with self._lock:
+            self._lanes = taken
+        whole = False
+        try:
+            row = conn.execute("select pg_export_snapshot()").fetchone()
+            assert row
+            zone = self._form.time_zone
+            session = Session(
+                self._sources.conninfo,
+                db.begin_source(f"lane {self._name}", zone, snapshot=row[0]),
+                self._form.compression,
+                self._form.line_ending == "crlf",
+            )
+            told_at = 0.0
+            for sliced in lanes.run(
+                taken, session, cutter, self._slice, write, self._look
+            ):
+                self.rows += sliced.rows
+                self.bytes += sliced.bytes
+                self.share = cutter.share
+                if time.monotonic() - told_at > TELL_EVERY:
+                    told_at = time.monotonic()
+                    self._tell(conn)
+            whole = True
+        finally:
+            with self._lock:
+                self._lanes = []
+            self._pool.give(taken, whole=whole)
+        return True
+
+    def _slice(self, relation: str, condition: str, first: bool) -> Slice:
+        assert self._sliceable
+        header = first and bool(self._form.header)
+        form = self._form.model_copy(update={"header": header})
+        select = self._sliceable.select(relation, condition)
+        command = fence.copy_command(select, self.columns, form)
+        return Slice(command, header, first and bool(self._form.bom))
+
+    def _tell(self, conn: psycopg.Connection[Any]) -> None:
+        """Put the figures where pg_stat_activity shows them, which costs no write."""
+        name = db.session_name(self._name, self.rows, self.bytes)
+        conn.execute("select set_config('application_name', %s, true)", [name])
+
 
 def preview(
-    conninfo: str, sql: str, form: fence.Format, limit: int
+    sources: Sources, sql: str, form: fence.Format, limit: int
 ) -> tuple[list[fence.Column], list[dict[str, Any]]]:
     """Return the columns and the first rows, as JSON has them, of a checked SELECT."""
-    conn, _ = db.open_source(conninfo, "preview", form.time_zone)
-    with closing(conn):
-        conn.execute("set local statement_timeout to '5s'")
-        columns = fence.check(conn, sql)
+    source = sources.begin("preview", form.time_zone)
+    try:
+        source.conn.execute("set local statement_timeout to '5s'")
+        columns = fence.check(source.conn, sql)
         shown = f"select row_to_json(export) from (\n{sql}\n) as export limit {limit:d}"
         # Prepared alone above, so that nothing in it leaves the parentheses.
-        rows = conn.execute(shown.encode(), prepare=True).fetchall()
+        rows = source.conn.execute(shown.encode(), prepare=True).fetchall()
+    finally:
+        sources.end(source, reuse=False)
     return columns, [row for (row,) in rows]

@@ -13,8 +13,10 @@ import hashlib
 import os
 import select
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +32,7 @@ from .config import Settings
 
 MIGRATE_LOCK = 0x637376  # "csv"
 MIGRATE_TRIES = 10
+SOURCE_USES = 1000  # of one connection, before a new one is made
 QUEUE_PATIENCE = 2.0  # seconds until a connection of the pool
 DEFAULTS = {
     "client_encoding": "utf8",
@@ -42,6 +45,7 @@ DEFAULTS = {
 SOURCE_SETTINGS = {
     "client_connection_check_interval": "2s",
     "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "0",
     "synchronize_seqscans": "off",
     "datestyle": "ISO",
     "intervalstyle": "postgres",
@@ -100,27 +104,99 @@ def open_pool(database_url: str, size: int) -> Pool:
     return pool
 
 
-def open_source(
-    conninfo: str, name: str, time_zone: str = "UTC"
-) -> tuple[psycopg.Connection, datetime]:
-    """Connect as the reader, in a transaction whose snapshot is of that instant.
+@dataclass
+class Source:
+    """A connection of the reader, in a transaction whose snapshot is of *at*."""
 
-    *name* shows in pg_stat_activity.  The connection is the export's own: its
-    SELECT may change any setting of the session, so it is closed afterwards,
-    never reused.
+    conn: psycopg.Connection[Any]
+    at: datetime
+    uses: int = 1
+
+
+class Sources:
+    """Connections as csv_reader, each lent to one SELECT at a time; from any thread.
+
+    A SELECT may change its session.  So nothing of it is left to the next one:
+    the transaction is rolled back, and DISCARD ALL makes the session new.  At
+    most *keep* connections wait to be used again.
     """
-    conn = psycopg.connect(complete(conninfo), autocommit=True, application_name=name)
-    begin = ["begin isolation level repeatable read read only"]
-    # Not at login: poolers refuse that.
-    begin += [f"set local {key} to '{value}'" for key, value in SOURCE_SETTINGS.items()]
-    begin.append(f"set local timezone to {sql.Literal(time_zone).as_string(conn)}")
-    begin.append("select clock_timestamp()")
-    cursor = conn.execute("; ".join(begin).encode())
+
+    def __init__(self, conninfo: str, keep: int = 0) -> None:
+        self.conninfo = complete(conninfo)
+        self._keep = keep
+        self._idle: list[Source] = []
+        self._lock = threading.Lock()
+
+    def begin(self, name: str, time_zone: str = "UTC") -> Source:
+        """Lend a connection; *name* shows in pg_stat_activity."""
+        begin = begin_source(name, time_zone)
+        with self._lock:
+            source = self._idle.pop() if self._idle else None
+        if source is not None:
+            try:
+                source.at = _begin(source.conn, begin)
+                source.uses += 1
+                return source
+            except psycopg.OperationalError:
+                source.conn.close()  # the server ended it meanwhile
+        # DISCARD ALL would forget what psycopg believes to be prepared.
+        conn = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
+        try:
+            return Source(conn, _begin(conn, begin))
+        except BaseException:
+            conn.close()
+            raise
+
+    def end(self, source: Source, *, reuse: bool) -> None:
+        """Take the connection back; *reuse* it if nothing went wrong."""
+        if reuse and source.uses < SOURCE_USES:
+            with suppress(psycopg.Error):
+                source.conn.execute("rollback")
+                source.conn.execute("discard all")
+                with self._lock:
+                    if len(self._idle) < self._keep:
+                        self._idle.append(source)
+                        return
+        source.conn.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._keep = 0
+            while self._idle:
+                self._idle.pop().conn.close()
+
+
+def _begin(conn: psycopg.Connection[Any], begin: bytes) -> datetime:
+    cursor = conn.execute(begin)
     while cursor.nextset():
         pass
     (at,) = cursor.fetchone() or (None,)
     assert isinstance(at, datetime)
-    return conn, at.astimezone(UTC)
+    return at.astimezone(UTC)
+
+
+def begin_source(name: str, time_zone: str, snapshot: str | None = None) -> bytes:
+    """Return the statements that open a transaction of the reader.
+
+    It sees the *snapshot* that another one exported, or a new one.  All is set
+    here, not at login: poolers refuse that.
+    """
+    begin = ["begin isolation level repeatable read read only"]
+    if snapshot:
+        begin.append(f"set transaction snapshot {_quote(snapshot)}")
+    settings = SOURCE_SETTINGS | {"timezone": time_zone, "application_name": name}
+    begin += [f"set local {key} to {_quote(value)}" for key, value in settings.items()]
+    begin.append("select clock_timestamp()")
+    return "; ".join(begin).encode()
+
+
+def session_name(name: str, rows: int, size: int) -> str:
+    """Return *name* with figures that live_exports reads: hexadecimal rows and KiB."""
+    return f"{name} {rows:x} {size // 1024:x}"
+
+
+def _quote(text: str) -> str:
+    return sql.Literal(text).as_string(None)
 
 
 def complete(conninfo: str) -> str:

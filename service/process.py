@@ -48,6 +48,8 @@ async def running(
     """
     source = db.source_conninfo(settings, database_url)
     async with AsyncExitStack() as stack:
+        sources = db.Sources(source, settings.worker_slots)
+        stack.callback(sources.close)
         storage = Directory(settings.exports_dir)
         pool = db.open_pool(
             database_url, API_CONNECTIONS * serve + settings.worker_slots + 2
@@ -76,7 +78,7 @@ async def running(
             events = Events(queue, listener)
             stack.push_async_callback(end, asyncio.create_task(events.run()))
             metrics.subscribers.set_function(lambda: len(events))
-            app = create_app(shared | {keys.EVENTS: events, keys.SOURCE: source})
+            app = create_app(shared | {keys.EVENTS: events, keys.SOURCES: sources})
             url = await _serve(stack, app, settings.host, settings.port, "PORT")
         elif settings.metrics_port is not None:
             app = create_monitor(shared)
@@ -84,7 +86,7 @@ async def running(
                 stack, app, settings.host, settings.metrics_port, "METRICS_PORT"
             )
         if work:
-            worker = Worker(settings, queue, listener, storage, source, metrics)
+            worker = Worker(settings, queue, listener, storage, sources, metrics)
             working = asyncio.create_task(worker.run())
             stack.push_async_callback(_drain, worker, working)
         yield url

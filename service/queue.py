@@ -112,6 +112,18 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class Sliceable:
+    """How to select a part of a relation: *head*, the relation, *tail*, a condition."""
+
+    source: str
+    head: str
+    tail: str
+
+    def select(self, relation: str, condition: str) -> str:
+        return f"{self.head}{relation}{self.tail}{condition}"
+
+
+@dataclass(frozen=True)
 class Depth:
     """How many exports wait and run, and since when the first has been due."""
 
@@ -259,9 +271,13 @@ class Queue:
         return [Export(**row) for row in rows]
 
     async def claim(
-        self, worker: str, lease: float, floors: list[datetime | None] | None = None
-    ) -> Export | None:
-        """Lease the next pending export to *worker*, or return `None`.
+        self,
+        worker: str,
+        lease: float,
+        floors: list[datetime | None] | None = None,
+        limit: int = 1,
+    ) -> list[Export]:
+        """Lease the next pending exports to *worker*: at most *limit*, perhaps none.
 
         Two callers never receive the same export: it is locked and leased in
         one statement.  Present the returned export to every later call.  Its
@@ -271,13 +287,19 @@ class Queue:
         *floors* has, for each priority, the `run_at` claimed last: the search
         begins there.
         """
-        row = await self._one(
-            "select * from claim_export(%s, %s, %s::timestamptz[])",
+        rows = await self._all(
+            "select * from claim_export(%s, %s, %s::timestamptz[], %s)",
             worker,
             timedelta(seconds=lease),
             floors or [],
+            limit,
         )
-        return Export(**row) if row else None
+        return [Export(**row) for row in rows]
+
+    async def slices(self, export: Export) -> Sliceable | None:
+        """Return how to select a part of what is exported, if it has parts."""
+        row = await self._one("select * from compile_slices(%s)", export.id)
+        return Sliceable(**row) if row and row["source"] else None
 
     async def next_in(self) -> float | None:
         """Return the seconds until the next export is due that is not yet."""
@@ -285,16 +307,22 @@ class Queue:
         return row["due"].total_seconds() if row and row["due"] else None
 
     async def heartbeat(
-        self, export: Export, lease: float, rows: int, bytes: int
+        self,
+        export: Export,
+        lease: float,
+        rows: int,
+        bytes: int,
+        estimated_rows: int | None = None,
     ) -> None:
-        """Extend the lease and report how far the copy came."""
+        """Extend the lease and report how far the copy came, and of how much."""
         await self._held(
-            "select heartbeat_export(%s, %s, %s, %s, %s) is not null as held",
+            "select heartbeat_export(%s, %s, %s, %s, %s, %s) is not null as held",
             export.id,
             export.attempt,
             timedelta(seconds=lease),
             rows,
             bytes,
+            estimated_rows,
             patience=min(PATIENCE, lease / 3),
         )
 

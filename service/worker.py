@@ -15,17 +15,28 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import psycopg
 
-from .compression import compressing, compressor
 from .config import Settings
-from .copy import Copy, RowsMissing, TooLarge
+from .copy import Copy, TooLarge
+from .db import Sources
 from .fence import NotASelect
+from .lanes import LaneLost, Lanes
 from .listener import CHANGED, PENDING, Listener
 from .metrics import Metrics
-from .queue import PRIORITIES, Export, ExportError, LeaseLost, Queue, Receipt
+from .pump import RowsMissing
+from .queue import (
+    PRIORITIES,
+    Export,
+    ExportError,
+    LeaseLost,
+    Queue,
+    Receipt,
+    Sliceable,
+)
 from .storage import Directory, Partial
 from .tasks import end, wait
 
@@ -33,6 +44,7 @@ log = logging.getLogger(__name__)
 
 STOP_EVERY = 0.2  # seconds between cancel requests until the copy has ended
 LONGEST_PAUSE = 5.0  # seconds between claims while the database refuses them
+ROWS_FOR_LANES = 50_000  # that the planner expects: fewer are not worth a thought
 LOOK_EVERYWHERE = 1.0  # seconds between claims that look below the floors
 
 # SQLSTATE classes: connection, rollback, resources, lock, operator, system
@@ -44,7 +56,7 @@ class TooLong(Exception):
     """It ran for longer than MAX_EXPORT_DURATION."""
 
 
-KNOWN = (psycopg.Error, NotASelect, RowsMissing, TooLarge, TooLong, OSError)
+KNOWN = (psycopg.Error, NotASelect, RowsMissing, LaneLost, TooLarge, TooLong, OSError)
 
 
 class Worker:
@@ -60,7 +72,7 @@ class Worker:
         queue: Queue,
         listener: Listener,
         storage: Directory,
-        source: str,
+        sources: Sources,
         metrics: Metrics,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
@@ -68,12 +80,13 @@ class Worker:
         self._queue = queue
         self._listener = listener
         self._storage = storage
-        self._source = source
+        self._sources = sources
         self._metrics = metrics
         metrics.slots.set(settings.worker_slots)
         self._draining = asyncio.Event()
         self._drained_too_long = asyncio.Event()
-        self._wake = [asyncio.Event() for _ in range(settings.worker_slots)]
+        self._wake = asyncio.Event()  # something to claim, a free slot, or the end
+        self._busy = 0  # slots
         # by the name of the file; set: look at the lease now
         self._running: dict[str, asyncio.Event] = {}
         # by priority: the run_at of what was claimed last
@@ -81,6 +94,7 @@ class Worker:
         self._looked_everywhere = 0.0
         self._no_room = False
         self._threads = ThreadPoolExecutor(settings.worker_slots, "copy")
+        self._lanes = Lanes(settings.lanes)
 
     async def run(self) -> None:
         forget = [
@@ -89,12 +103,12 @@ class Worker:
         ]
         try:
             async with asyncio.TaskGroup() as slots:
-                for wake in self._wake:
-                    slots.create_task(self._slot(wake))
+                await self._fill(slots)
         finally:
             for unsubscribe in forget:
                 unsubscribe()
             self._threads.shutdown(wait=False)
+            await asyncio.to_thread(self._lanes.close)
 
     def drain(self) -> None:
         """Begin to shut down; see the class."""
@@ -105,36 +119,49 @@ class Worker:
         )
 
     def _hear_pending(self, _payload: str) -> None:
-        for wake in self._wake:
-            wake.set()
+        self._wake.set()
 
     def _hear_changed(self, payload: str) -> None:
         for name, look in self._running.items():
             if name.startswith(payload):
                 look.set()
 
-    async def _slot(self, wake: asyncio.Event) -> None:
+    async def _fill(self, slots: asyncio.TaskGroup) -> None:
+        """Keep the slots busy with what can be claimed, until it is time to drain."""
         pause = 0.1
         while not self._draining.is_set():
+            # Cleared before the claim: what is announced during it is not missed.
+            self._wake.clear()
+            free = self._settings.worker_slots - self._busy
+            if not free:
+                await self._wake.wait()
+                continue
             if not await self._is_room():
                 continue
-            # Cleared before the claim: what is announced during it is not missed.
-            wake.clear()
             everywhere = time.monotonic() - self._looked_everywhere > LOOK_EVERYWHERE
             try:
-                export = await self._claim(everywhere)
-                if export is None:
-                    await wait(wake, await self._idle_for(everywhere))
+                claimed = await self._claim(everywhere, free)
+                if not claimed:
+                    await wait(self._wake, await self._idle_for(everywhere))
             except psycopg.Error as error:
                 log.warning("cannot claim: %s", error)
                 await wait(self._draining, pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             pause = 0.1
-            if export is not None:
-                with self._metrics.slots_in_use.track_inprogress():
-                    outcome = await self._run(export)
-                self._metrics.attempts.labels(outcome).inc()
+            for export in claimed:
+                self._busy += 1
+                slots.create_task(self._occupy(export))
+
+    async def _occupy(self, export: Export) -> None:
+        """Run the export in a slot."""
+        try:
+            with self._metrics.slots_in_use.track_inprogress():
+                outcome = await self._run(export)
+            self._metrics.attempts.labels(outcome).inc()
+        finally:
+            self._busy -= 1
+            self._wake.set()
 
     async def _is_room(self) -> bool:
         """Is there enough space on the disk?  If not, wait a little."""
@@ -151,19 +178,20 @@ class Worker:
             await wait(self._draining, min(1.0, self._settings.poll_interval))
         return not problem
 
-    async def _claim(self, everywhere: bool) -> Export | None:
+    async def _claim(self, everywhere: bool, limit: int) -> list[Export]:
         """Claim from the floors upward, or *everywhere*; see `claim_export`."""
         if everywhere:
             self._looked_everywhere = time.monotonic()
-        export = await self._queue.claim(
-            self.name, self._settings.lease, None if everywhere else self._floors
+        floors = None if everywhere else self._floors
+        claimed = await self._queue.claim(
+            self.name, self._settings.lease, floors, limit
         )
-        if export:
+        for export in sorted(claimed, key=attrgetter("run_at")):
             self._floors[export.priority] = export.run_at
-            if export.started_at:
-                waited = (export.started_at - export.run_at).total_seconds()
-                self._metrics.claim_latency.observe(max(0, waited))
-        return export
+            assert export.started_at
+            waited = (export.started_at - export.run_at).total_seconds()
+            self._metrics.claim_latency.observe(max(0, waited))
+        return claimed
 
     async def _idle_for(self, everywhere: bool) -> float:
         """How long to wait for a notification, having found nothing."""
@@ -180,15 +208,17 @@ class Worker:
         began = time.monotonic()
         name, limit = export.file_path, self._settings.max_export_duration
         copy = Copy(
-            self._source,
+            self._sources,
             f"export {export.id}",
             export.sql_text,
             export,
-            self._settings.max_export_bytes,
+            max_bytes=self._settings.max_export_bytes,
+            sliceable=await self._slices(export),
+            pool=self._lanes,
         )
         look = self._running[name] = asyncio.Event()
         copying = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._copy, copy, export, name
+            self._threads, self._copy, copy, name
         )
         beating = asyncio.create_task(self._heartbeats(export, copy, look))
         late = asyncio.create_task(self._drained_too_long.wait())
@@ -241,6 +271,13 @@ class Worker:
             await end(beating)
             await end(late)
 
+    async def _slices(self, export: Export) -> Sliceable | None:
+        """Return how to cut what is large; else, or if nobody can tell, nothing."""
+        if self._settings.lanes > 1 and export.estimated_rows >= ROWS_FOR_LANES:
+            with suppress(psycopg.Error):
+                return await self._queue.slices(export)
+        return None
+
     def _drop(self, export: Export, name: str) -> None:
         self._storage.delete(name)
         about(export).info(
@@ -269,12 +306,9 @@ class Worker:
                     pause = min(pause * 2, LONGEST_PAUSE)
         raise LeaseLost
 
-    def _copy(self, copy: Copy, export: Export, name: str) -> Partial:
+    def _copy(self, copy: Copy, name: str) -> Partial:
         with self._storage.create(name) as partial:
-            compress = compressor(export.compression)
-            copy.run(compressing(partial.write, compress))
-            if compress:
-                partial.write(compress.flush())
+            copy.run(partial.write)
             partial.keep()
         return partial
 
@@ -289,7 +323,11 @@ class Worker:
             asked = time.monotonic()
             try:
                 await self._queue.heartbeat(
-                    export, self._settings.lease, copy.rows, copy.bytes
+                    export,
+                    self._settings.lease,
+                    copy.rows,
+                    copy.bytes,
+                    round(copy.rows / copy.share) if copy.share else None,
                 )
                 until = asked + self._settings.lease
             except LeaseLost:
@@ -330,7 +368,7 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, psycopg.OperationalError):
         code = error.sqlstate
         return code is None or code.startswith(TRANSIENT) and code not in LASTING
-    return isinstance(error, (OSError, RowsMissing))
+    return isinstance(error, (OSError, RowsMissing, LaneLost))
 
 
 async def _halt(copy: Copy, copying: asyncio.Future[Partial]) -> None:

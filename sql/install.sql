@@ -23,13 +23,19 @@ select not exists (select from exports_migrations where name = '0003-requests') 
 \if :missing
 \ir migrations/0003-requests.sql
 \endif
+select not exists (select from exports_migrations where name = '0004-lanes') as missing \gset
+\if :missing
+\ir migrations/0004-lanes.sql
+\endif
 \ir functions/after_failure.sql
 \ir functions/announce_exports.sql
 \ir functions/cancel_export.sql
 \ir functions/check_query.sql
 \ir functions/claim_export.sql
 \ir functions/compile_filter.sql
+\ir functions/compile_filters.sql
 \ir functions/compile_select.sql
+\ir functions/compile_slices.sql
 \ir functions/complete_export.sql
 \ir functions/delete_export.sql
 \ir functions/fail_export.sql

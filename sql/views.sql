@@ -64,10 +64,18 @@ select
     end as eta_seconds
 from exports as e
 left join lateral (
-    select sum(tuples_processed) as rows, sum(bytes_processed) as bytes
+    select sum(coalesce(tuples_processed, 0) + told.rows) as rows,
+        sum(coalesce(bytes_processed, 0) + told.kib * 1024) as bytes
     from pg_stat_activity
-    join pg_stat_progress_copy using (pid)
-    where e.status = 'processing' and application_name = 'export ' || e.id
+    left join pg_stat_progress_copy using (pid)
+    -- What its lanes have done stands behind the name, in hexadecimal.
+    cross join lateral (
+        select
+            ('x' || lpad(split_part(application_name, ' ', 3), 16, '0'))::bit(64)::bigint,
+            ('x' || lpad(split_part(application_name, ' ', 4), 16, '0'))::bit(64)::bigint
+    ) as told (rows, kib)
+    where e.status = 'processing'
+        and starts_with(application_name, 'export ' || e.id)
 ) as running on true
 cross join lateral (
     select greatest(e.rows, running.rows::bigint) as rows,

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..copy import preview
 from ..queue import Export, KeyReused, Status
 from .download import send_file
-from .keys import QUEUE, SETTINGS, SOURCE, STORAGE
+from .keys import QUEUE, SETTINGS, SOURCES, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
 from .problems import Problem, refusing
 
@@ -140,7 +140,7 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
     """Answer with what the export would be; nothing is stored."""
     export = await request.app[QUEUE].dry_run(values)
     columns, rows = await asyncio.to_thread(
-        preview, request.app[SOURCE], export.sql_text, export, PREVIEW_ROWS
+        preview, request.app[SOURCES], export.sql_text, export, PREVIEW_ROWS
     )
     shown = Preview(
         select=export.sql_text,

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from ..config import Settings
+from ..db import Sources
 from ..events import Events
 from ..metrics import Metrics
 from ..queue import Queue
@@ -12,5 +13,5 @@ SETTINGS = web.AppKey("settings", Settings)
 EVENTS = web.AppKey("events", Events)
 METRICS = web.AppKey("metrics", Metrics)
 QUEUE = web.AppKey("queue", Queue)
-SOURCE = web.AppKey("source", str)
+SOURCES = web.AppKey("sources", Sources)
 STORAGE = web.AppKey("storage", Directory)

@@ -19,11 +19,7 @@ begin
     from unnest(p_columns) with ordinality as _ (name, n)
     where name is not null;  -- columns_are_named refuses the others
 
-    select string_agg(compile_filter(relation, one), ' and ' order by n)
-    into conditions
-    from jsonb_array_elements(
-        case when jsonb_typeof(p_filters) = 'array' then p_filters end
-    ) with ordinality as _ (one, n);
+    conditions := compile_filters(relation, p_filters);
 
     select string_agg(
         format('t.%I', (find_column(relation, regexp_replace(name, '^-', ''))).attname)

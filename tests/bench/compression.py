@@ -13,6 +13,7 @@ from zlib_ng import zlib_ng
 
 from service.compression import GZIP_LEVEL, ZSTD_LEVEL, Compressor
 from service.copy import Copy
+from service.db import Sources
 
 from .common import Spread, Table, alternate, make_table, options, report, run_server
 
@@ -54,7 +55,7 @@ def main(rows: int, runs: int, version: int | None, to: Path | None) -> None:
             database = server.database(kind, migrate=False)
             make_table(database, kind, rows)
             blocks: list[bytes] = []
-            Copy(database, "bench", "select * from bench").run(
+            Copy(Sources(database), "bench", "select * from bench").run(
                 lambda block: blocks.append(bytes(block))
             )
             tables.append(compare(kind, blocks, ways, runs))

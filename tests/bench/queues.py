@@ -146,10 +146,8 @@ class Ours(Queue):
 
     async def fetch(self, *, everywhere: bool = False) -> Export:
         """Claim from the floors upward, or *everywhere*, as a worker does now and then."""
-        export = await self._queue.claim(
-            "bench", LEASE, None if everywhere else self._floors
-        )
-        assert export
+        floors = None if everywhere else self._floors
+        (export,) = await self._queue.claim("bench", LEASE, floors)
         self._floors[export.priority] = export.run_at
         return export
 

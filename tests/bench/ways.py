@@ -21,6 +21,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from service.copy import Copy
+from service.db import Sources
 from service.storage import Directory
 
 from .common import Server, connection_arguments
@@ -78,7 +79,7 @@ def by_durable_pump(export: Export) -> None:
 
 
 def _pump(export: Export, *, keep: bool) -> None:
-    copy = Copy(export.conninfo, "bench", export.select)
+    copy = Copy(Sources(export.conninfo), "bench", export.select)
     with Directory(export.path.parent).create(export.path.name) as partial:
         copy.run(partial.write)
         if keep:

@@ -21,11 +21,11 @@ def die() -> None:
         os.kill(os.getpid(), signals.pop())
 
 
-async def claim_and_die(*args: Any) -> Export | None:
-    export = await claim(*args)
-    if export:
+async def claim_and_die(*args: Any) -> list[Export]:
+    exports = await claim(*args)
+    if exports:
         die()
-    return export
+    return exports
 
 
 async def complete_and_die(*args: Any) -> None:

@@ -3,14 +3,13 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from service.copy import Copy, RowsMissing
+from service import pump
 from service.storage import Directory, Partial
 
 Conn = psycopg.Connection[Any]
@@ -221,7 +220,9 @@ def test_without_the_flush_that_would_show(
 
 
 class Lossy:
-    """A connection on which the third message is lost."""
+    """A connection, as if it were encrypted, on which the third message is lost."""
+
+    ssl_in_use = True
 
     def __init__(self, pgconn: Any) -> None:
         self._pgconn = pgconn
@@ -236,10 +237,28 @@ class Lossy:
         return self._pgconn.get_copy_data(0) if self._messages == 3 else found
 
 
-def test_a_row_that_is_lost_on_its_way_is_missed(database: str) -> None:
-    copy = Copy("", "", "select generate_series(1, 10) as n")
+def copied(pgconn: Any) -> bytes:
     got = bytearray()
-    with closing(psycopg.connect(database, autocommit=True)) as conn:
-        with pytest.raises(RowsMissing, match="9 rows arrived, but 10 were sent"):
-            copy._pump(Lossy(conn.pgconn), got.extend)  # type: ignore[arg-type]
-    assert b"2\n" not in got
+    command = (
+        b"copy (select generate_series(1, 50000) as n) to stdout (format csv, header)"
+    )
+    pump.pump(pgconn, command, got.extend, lambda *_: None, lambda: None, header=True)
+    return bytes(got)
+
+
+def test_a_row_that_is_lost_on_its_way_is_missed(
+    conn: Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [b"n", *(b"%d" % n for n in range(1, 50_001)), b""]
+    assert copied(conn.pgconn) == b"\n".join(lines)
+    split = pump.split
+    monkeypatch.setattr(
+        pump, "split", lambda data: [p for p in split(data) if bytes(p) != b"40000\n"]
+    )
+    with pytest.raises(pump.RowsMissing, match="49999 rows arrived, but 50000 were"):
+        copied(conn.pgconn)
+
+
+def test_a_row_that_libpq_loses_is_missed(conn: Conn) -> None:
+    with pytest.raises(pump.RowsMissing, match="49999 rows arrived, but 50000 were"):
+        copied(Lossy(conn.pgconn))

@@ -148,6 +148,7 @@ def invariants(
         eventually(
             lambda: not rows(
                 "select from pg_stat_activity where usename = 'csv_reader'"
+                " and state <> 'idle'"
                 " and datname = current_database()"
             ),
             "the server's COPYs to end",

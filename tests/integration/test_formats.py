@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import Connection, sql
 
-from service.compression import compressing, compressor
 from service.copy import Copy
+from service.db import Sources
 from service.fence import Format
 
 from ..conftest import Service
@@ -98,11 +98,7 @@ def fill(conn: Connection[Any], table: Any) -> None:
 
 def copied(database: str, form: Format, select: str = "select * from random") -> bytes:
     written = bytearray()
-    compress = compressor(form.compression)
-    copy = Copy(database, "test", select, form)
-    copy.run(compressing(written.extend, compress))
-    if compress:
-        written += compress.flush()
+    Copy(Sources(database), "test", select, form).run(written.extend)
     match form.compression:
         case "gzip":
             return gzip.decompress(written)

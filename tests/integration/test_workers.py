@@ -122,12 +122,12 @@ async def test_sixteen_workers_export_two_thousand_once_each(
         worker_slots=1,
         poll_interval=HOURS,
     )
-    source = db.source_conninfo(settings, database)
+    sources = db.Sources(db.source_conninfo(settings, database), 16)
     storage = Directory(exports_dir)
     async with db.open_pool(database, 20) as pool:
         queue, listener = Queue(pool), Listener(database)
         workers = [
-            Worker(settings, queue, listener, storage, source, Metrics())
+            Worker(settings, queue, listener, storage, sources, Metrics())
             for _ in range(16)
         ]
         for n, worker in enumerate(workers):
@@ -144,6 +144,7 @@ async def test_sixteen_workers_export_two_thousand_once_each(
         for worker in workers:
             worker.drain()
         await asyncio.gather(*running)
+        sources.close()
     ended = conn.execute(
         "select status, attempt, failures, count(*) from exports group by 1, 2, 3"
     )
