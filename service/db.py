@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -151,8 +153,8 @@ class Sources:
         """Take the connection back; *reuse* it if nothing went wrong."""
         if reuse and source.uses < SOURCE_USES:
             with suppress(psycopg.Error):
-                source.conn.execute("rollback")
-                source.conn.execute("discard all")
+                _run(source.conn, b"rollback")
+                _run(source.conn, b"discard all")
                 with self._lock:
                     if len(self._idle) < self._keep:
                         self._idle.append(source)
@@ -167,12 +169,19 @@ class Sources:
 
 
 def _begin(conn: psycopg.Connection[Any], begin: bytes) -> datetime:
-    cursor = conn.execute(begin)
-    while cursor.nextset():
-        pass
-    (at,) = cursor.fetchone() or (None,)
-    assert isinstance(at, datetime)
-    return at.astimezone(UTC)
+    result = _run(conn, begin)
+    microseconds = int(result.get_value(0, 0) or b"")
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+
+
+def _run(conn: psycopg.Connection[Any], statements: bytes) -> PGresult:
+    """Run *statements* by libpq itself; return the result of the last one."""
+    result = conn.pgconn.exec_(statements)
+    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        if conn.pgconn.status == ConnStatus.BAD:
+            raise psycopg.OperationalError(result.get_error_message())
+        raise errors.error_from_result(result)
+    return result
 
 
 def begin_source(name: str, time_zone: str, snapshot: str | None = None) -> bytes:
@@ -186,7 +195,7 @@ def begin_source(name: str, time_zone: str, snapshot: str | None = None) -> byte
         begin.append(f"set transaction snapshot {_quote(snapshot)}")
     settings = SOURCE_SETTINGS | {"timezone": time_zone, "application_name": name}
     begin += [f"set local {key} to {_quote(value)}" for key, value in settings.items()]
-    begin.append("select clock_timestamp()")
+    begin.append("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
     return "; ".join(begin).encode()
 
 

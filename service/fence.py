@@ -20,6 +20,10 @@ FORMULA = r"^[=+\-@\t\r]"  # how a spreadsheet's formula may begin (OWASP)
 JSON_LINES = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02', NULL E'\x03'"
 
 
+FIRST_USER_OID = 16_384  # PostgreSQL's own types never change
+_known_types: dict[tuple[int, int], tuple[str, bool]] = {}
+
+
 class NotASelect(Exception):
     """The text is no SELECT that can be exported; the message says why."""
 
@@ -67,15 +71,11 @@ def check(conn: Connection[Any], text: str) -> list[Column]:
     if not described.nfields:
         raise NotASelect("an export is a SELECT with at least one column")
     fields = range(described.nfields)
-    types = conn.execute(
-        "select format_type(t.oid, mod), typcategory = 'S'"
-        " from unnest(%s::oid[], %s::int[]) with ordinality as f (type, mod, n)"
-        " join pg_type as t on t.oid = f.type order by n",
-        [[described.ftype(n) for n in fields], [described.fmod(n) for n in fields]],
-    ).fetchall()
+    types = [(described.ftype(n), described.fmod(n)) for n in fields]
+    names = [(described.fname(n) or b"").decode() for n in fields]
     return [
-        Column(name=(described.fname(n) or b"").decode(), type=type, is_text=is_text)
-        for n, (type, is_text) in zip(fields, types, strict=True)
+        Column(name=name, type=type, is_text=is_text)
+        for name, (type, is_text) in zip(names, _described(conn, types), strict=True)
     ]
 
 
@@ -108,6 +108,26 @@ def expect(result: PGresult, status: ExecStatus) -> PGresult:
             f"an export is a SELECT, but this is {ExecStatus(result.status).name}"
         )
     return result
+
+
+def _described(
+    conn: Connection[Any], types: list[tuple[int, int]]
+) -> list[tuple[str, bool]]:
+    """Return how SQL writes each type, and whether it is a text."""
+    if missing := set(types) - _known_types.keys():
+        oids, mods = zip(*missing)
+        found = conn.execute(
+            "select type, mod, format_type(type, mod), typcategory = 'S'"
+            " from unnest(%s::oid[], %s::int[]) as f (type, mod)"
+            " join pg_type on pg_type.oid = type",
+            [list(oids), list(mods)],
+        ).fetchall()
+        described = {(oid, mod): (name, is_text) for oid, mod, name, is_text in found}
+        _known_types.update(
+            {key: told for key, told in described.items() if key[0] < FIRST_USER_OID}
+        )
+        return [described.get(key) or _known_types[key] for key in types]
+    return [_known_types[key] for key in types]
 
 
 def _guarded(text: str, columns: list[Column]) -> str:

@@ -146,6 +146,8 @@ class _Wire:
             except ConnectionError:
                 got = 0
             napped = False
+            if not got and self._filled > before:
+                return  # what came last may say why
             if not got:
                 raise self._error or psycopg.OperationalError(
                     "the server closed the connection unexpectedly"

@@ -10,7 +10,8 @@ AGAIN = 1.0  # seconds
 async def wait(event: asyncio.Event, seconds: float) -> None:
     """Return when *event* is set, or after *seconds*."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def end(task: asyncio.Task[Any]) -> None:

@@ -43,6 +43,8 @@ from .tasks import end, wait
 log = logging.getLogger(__name__)
 
 STOP_EVERY = 0.2  # seconds between cancel requests until the copy has ended
+GATHER = 0.002  # seconds, if other slots are busy meanwhile
+AT_FIRST = 0.05  # seconds in which an export may end without a heartbeat
 LONGEST_PAUSE = 5.0  # seconds between claims while the database refuses them
 ROWS_FOR_LANES = 50_000  # that the planner expects: fewer are not worth a thought
 LOOK_EVERYWHERE = 1.0  # seconds between claims that look below the floors
@@ -85,6 +87,7 @@ class Worker:
         metrics.slots.set(settings.worker_slots)
         self._draining = asyncio.Event()
         self._drained_too_long = asyncio.Event()
+        self._late: asyncio.Task[bool]
         self._wake = asyncio.Event()  # something to claim, a free slot, or the end
         self._busy = 0  # slots
         # by the name of the file; set: look at the lease now
@@ -102,9 +105,11 @@ class Worker:
             self._listener.subscribe(CHANGED, self._hear_changed),
         ]
         try:
+            self._late = asyncio.create_task(self._drained_too_long.wait())
             async with asyncio.TaskGroup() as slots:
                 await self._fill(slots)
         finally:
+            await end(self._late)
             for unsubscribe in forget:
                 unsubscribe()
             self._threads.shutdown(wait=False)
@@ -130,6 +135,8 @@ class Worker:
         """Keep the slots busy with what can be claimed, until it is time to drain."""
         pause = 0.1
         while not self._draining.is_set():
+            if self._busy > 1:  # Slots that become free together are filled together.
+                await asyncio.sleep(GATHER)
             # Cleared before the claim: what is announced during it is not missed.
             self._wake.clear()
             free = self._settings.worker_slots - self._busy
@@ -220,14 +227,21 @@ class Worker:
         copying = asyncio.get_running_loop().run_in_executor(
             self._threads, self._copy, copy, name
         )
-        beating = asyncio.create_task(self._heartbeats(export, copy, look))
-        late = asyncio.create_task(self._drained_too_long.wait())
+        over = asyncio.Event()
+        beating: asyncio.Task[None] | None = None
+        timed_out = False
         try:
-            events: list[asyncio.Future[Any]] = [copying, beating, late]
-            await asyncio.wait(
-                events, timeout=limit, return_when=asyncio.FIRST_COMPLETED
-            )
-            timed_out = not any(event.done() for event in events)
+            # Most are over by then; and our own claim, announced too, is heard.
+            await asyncio.wait({copying}, timeout=AT_FIRST)
+            if not copying.done():
+                beating = asyncio.create_task(
+                    self._heartbeats(export, copy, look, over)
+                )
+                events: list[asyncio.Future[Any]] = [copying, beating, self._late]
+                done, _ = await asyncio.wait(
+                    events, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+                )
+                timed_out = not done
             if not copying.done():
                 await _halt(copy, copying)
             if not copying.exception():
@@ -241,9 +255,9 @@ class Worker:
                 self._metrics.bytes.inc(file.bytes)
                 self._metrics.duration.observe(time.monotonic() - began)
                 return "completed"
-            elif beating.done():
+            elif beating and beating.done():
                 raise LeaseLost
-            elif late.done():
+            elif self._late.done():
                 await self._insist(self._queue.release, export)
                 log.info("export %s handed back", export.id)
                 return "released"
@@ -268,8 +282,11 @@ class Worker:
             return "retried" if transient else "failed"
         finally:
             del self._running[name]
-            await end(beating)
-            await end(late)
+            # Not cancelled: that would cost the connection, were it in a query.
+            over.set()
+            look.set()
+            if beating:
+                await beating
 
     async def _slices(self, export: Export) -> Sliceable | None:
         """Return how to cut what is large; else, or if nobody can tell, nothing."""
@@ -313,13 +330,15 @@ class Worker:
         return partial
 
     async def _heartbeats(
-        self, export: Export, copy: Copy, look: asyncio.Event
+        self, export: Export, copy: Copy, look: asyncio.Event, over: asyncio.Event
     ) -> None:
-        """Keep the lease; return when it is lost, or must be by now."""
+        """Keep the lease until it is *over*; or return when it is lost, or must be."""
         until = time.monotonic() + self._settings.lease
         while time.monotonic() < until:
             await wait(look, self._settings.heartbeat)
             look.clear()
+            if over.is_set():
+                return
             asked = time.monotonic()
             try:
                 await self._queue.heartbeat(

@@ -136,7 +136,7 @@ async def test_every_form_is_that_of_one_copy(
 async def test_all_lanes_see_one_snapshot(
     start: Start, conn: Conn, taken: list[int]
 ) -> None:
-    """Somebody moves money to and fro; the sum is right in every export."""
+    """Somebody moves money about; the sum is right in every export."""
     conn.execute(
         "create table accounts as select n as id, 100 as money, repeat('x', 500) as pad"
         " from generate_series(1, 5000) as n; alter table accounts add primary key (id);"
