@@ -22,6 +22,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from service.copy import Copy
 from service.db import Sources
+from service.lanes import Lanes
+from service.queue import Sliceable
 from service.storage import Directory
 
 from .common import Server, connection_arguments
@@ -86,6 +88,30 @@ def _pump(export: Export, *, keep: bool) -> None:
             partial.keep()
 
 
+LANES = 2
+lanes = Lanes(LANES)  # started by the warm-up, as a worker's by its first large table
+
+
+def by_lanes(export: Export) -> None:
+    with psycopg.connect(export.conninfo) as conn:
+        cursor = conn.execute(
+            "select string_agg(format('t.%I', attname), ', ' order by attnum)"
+            " from pg_attribute where attrelid = 'bench'::regclass and attnum > 0"
+        )
+        ((columns,),) = cursor.fetchall()
+    copy = Copy(
+        Sources(export.conninfo),
+        "bench",
+        export.select,
+        sliceable=Sliceable("bench", f"select {columns} from only ", " as t where "),
+        pool=lanes,
+    )
+    with Directory(export.path.parent).create(export.path.name) as partial:
+        copy.run(partial.write)
+        partial.keep()
+    assert copy.share == 1
+
+
 def by_psycopg(export: Export) -> None:
     async def run() -> None:
         conn = await psycopg.AsyncConnection.connect(export.conninfo)
@@ -142,6 +168,7 @@ WAYS = {
     FLOOR: Way(by_server, same_bytes),
     "pump, sha256": Way(by_pump, None, ours=True),  # it keeps no file
     "pump, sha256, fsync": Way(by_durable_pump, same_bytes, ours=True),
+    f"{LANES} lanes, sha256, fsync": Way(by_lanes, same_bytes, ours=True),
     "asyncpg copy_from_query": Way(by_asyncpg, same_bytes),
     "psycopg cursor.copy": Way(by_psycopg, same_bytes),
     NODE_WAY: Way(by_node, same_values),

@@ -15,8 +15,10 @@ from service import pump
 Conn = psycopg.Connection[Any]
 
 AWKWARD = (
-    "select n, repeat('x', (n * 7919) % 900) as a, e'd\\td\\nd' as b from generate_series(1, 3000) n",
-    "select n, case when n % 50 = 0 then repeat('wide ', n * 40) end from generate_series(1, 900) n",
+    "select n, repeat('x', (n * 7919) % 900) as a, e'd\\td\\nd' as b"
+    " from generate_series(1, 3000) n",
+    "select n, case when n % 50 = 0 then repeat('wide ', n * 40) end"
+    " from generate_series(1, 900) n",
     "select repeat('y', 17000000) as huge, n from generate_series(1, 2) n",
     "select repeat('d', n) as ds from generate_series(95, 110) n",  # lengths of "d"
     "select repeat('d', 25600 + n) as ds from generate_series(-3, 300) n",
