@@ -6,9 +6,6 @@ valid one.
 
 from typing import Literal, Protocol
 
-import zstandard
-from isal import isal_zlib
-
 GZIP_LEVEL = 2
 ZSTD_LEVEL = 1
 
@@ -19,10 +16,17 @@ class Compressor(Protocol):
 
 
 def compressor(how: Literal["none", "gzip", "zstd"]) -> Compressor | None:
-    """Return what turns blocks into one compressed stream; None for none."""
+    """Return what turns blocks into one compressed stream; None for none.
+
+    A library is loaded by the first who needs it: a lane has little memory.
+    """
     if how == "gzip":
+        from isal import isal_zlib
+
         made: Compressor = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 31)
         return made
     if how == "zstd":
+        import zstandard
+
         return zstandard.ZstdCompressor(ZSTD_LEVEL, write_checksum=True).compressobj()
     return None

@@ -24,7 +24,7 @@ from .compression import compressor
 from .pump import pump
 
 UNIT = 128 * 1024  # bytes of a block of shared memory
-UNITS = 32  # of them, so that a slice fits
+UNITS = 16  # of them, so that a slice fits
 # A block is full: which, and to how many bytes; none is the end of a slice.
 FULL = struct.Struct("=II")
 CANCEL_PATIENCE = 1.0  # seconds
