@@ -139,7 +139,8 @@ class Lanes:
     """The lanes of a worker: at most *size*, each lent to one export at a time."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        # Linux alone has memory without a name, which nobody has to remove.
+        self._size = size if hasattr(os, "memfd_create") else 1
         self._free: list[Lane] = []
         self._lent = 0
         self._lock = threading.Lock()
