@@ -288,3 +288,33 @@ async def test_retry_runs_it_again(service: Service) -> None:
         assert answer.status == 202
     export = await service.ended(export["jobId"])
     assert (export["status"], export["attempt"]) == ("failed", 2)
+
+
+async def test_an_export_leaves_nothing_to_the_next_on_its_connection(
+    start: Start,
+) -> None:
+    service = await start(worker_slots=1)
+
+    async def row(query: str) -> dict[str, str]:
+        export = await service.ended((await service.export(query=query))["jobId"])
+        assert export["status"] == "completed", export["error"]
+        async with service.http.get(f"/exports/{export['jobId']}/download") as answer:
+            (found,) = csv.DictReader(io.StringIO(await answer.text()))
+        return found
+
+    looks = (
+        "select pg_backend_pid() as pid, current_setting('statement_timeout') as timeout,"
+        " current_setting('search_path') as path, current_setting('timezone') as zone,"
+        " current_setting('my.secret', true) as secret, current_user as me,"
+        " (select count(*) from pg_locks where locktype = 'advisory'"
+        " and pid = pg_backend_pid()) as locks, pg_sleep(0.02)::text as nap"
+    )
+    clean = await row(looks)
+    await row(
+        "select set_config('statement_timeout', '1ms', false),"
+        " set_config('search_path', 'pg_catalog', false),"
+        " set_config('timezone', 'Asia/Tokyo', false),"
+        " set_config('my.secret', 'hello', false), pg_advisory_lock(42)::text"
+    )
+    assert await row(looks) == clean, "the same connection, as if it were new"
+    assert clean["locks"] == "0" and clean["secret"] == ""
