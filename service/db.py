@@ -124,7 +124,15 @@ class Sources:
     """
 
     def __init__(self, conninfo: str, keep: int = 0) -> None:
-        self.conninfo = complete(conninfo)
+        params = conninfo_to_dict(conninfo)
+        asked = params.get("gssencmode") or os.environ.get("PGGSSENCMODE")
+        if asked == "require":
+            raise DatabaseError(
+                "gssencmode=require: the pump cannot read what GSSAPI encrypts. "
+                "Encrypt by sslmode=require instead."
+            )
+        # Else libpq would choose it by itself, and nothing tells that it did.
+        self.conninfo = make_conninfo(complete(conninfo), gssencmode="disable")
         self._keep = keep
         self._idle: list[Source] = []
         self._lock = threading.Lock()

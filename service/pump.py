@@ -74,7 +74,8 @@ def pump(
 
     look()
     join = _join_crlf if crlf else b"".join
-    source = (_Libpq if pgconn.ssl_in_use else _Wire)(pgconn, command, join, wait)
+    kind: type[_Source] = _Libpq if pgconn.ssl_in_use else _Wire
+    source = kind(pgconn, command, join, wait)
     if bom:
         write(BOM)
     rows = -1 if header else 0  # the header is a message too
@@ -94,7 +95,7 @@ def _join_crlf(rows: Sequence[bytes | memoryview]) -> bytes:
     return b"".join([bytes(row[:-1]) + b"\r\n" for row in rows])
 
 
-class _Wire:
+class _Source:
     """Iterate to get rows, joined, many at a time; then `sent` is how many there were."""
 
     def __init__(
@@ -104,12 +105,24 @@ class _Wire:
         self._command = command
         self._join = join
         self._wait = wait
+        self.sent = -1
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        raise NotImplementedError
+
+
+class _Wire(_Source):
+    """Reads the socket itself."""
+
+    def __init__(
+        self, pgconn: PGconn, command: bytes, join: Join, wait: Callable[[], None]
+    ) -> None:
+        super().__init__(pgconn, command, join, wait)
         self._buffer = bytearray(BLOCK)
         self._filled = 0
         self._copying = False
         self._ready = False  # for the next query: the last message has been read
         self._error: psycopg.Error | None = None
-        self.sent = -1
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         with socket.socket(fileno=os.dup(self._pgconn.socket)) as sock:
@@ -232,17 +245,8 @@ def _error(body: bytes) -> psycopg.Error:
     return kind(message, info={**fields})
 
 
-class _Libpq:
-    """The same as `_Wire`, where the socket is encrypted."""
-
-    def __init__(
-        self, pgconn: PGconn, command: bytes, join: Join, wait: Callable[[], None]
-    ) -> None:
-        self._pgconn = pgconn
-        self._command = command
-        self._join = join
-        self._wait = wait
-        self.sent = -1
+class _Libpq(_Source):
+    """Has libpq read the socket, which is encrypted."""
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         pgconn = self._pgconn

@@ -137,3 +137,9 @@ def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
                 assert conn.execute("select current_user").fetchone() == ("csv_reader",)
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     conn.execute("select password from reader_login")
+
+
+@pytest.mark.newest
+def test_an_encryption_that_the_pump_cannot_read_is_refused(database: str) -> None:
+    with pytest.raises(db.DatabaseError, match="sslmode=require"):
+        db.Sources(f"{database} gssencmode=require")
