@@ -1,16 +1,20 @@
 """COPY on the socket itself: whatever is between the rows, and however they arrive."""
 
+import os
 import socket
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.conninfo import make_conninfo
 
-from service import pump
+from service import db, embedded, pump
 
 Conn = psycopg.Connection[Any]
 
@@ -137,3 +141,50 @@ def test_a_descriptor_wakes_it(conn: Conn) -> None:
     conn.cancel_safe()
     ours.close()
     theirs.close()
+
+
+@pytest.fixture
+def encrypted(scratch: Path) -> Iterator[str]:
+    """A server that speaks TLS: Debian's, since the wheels cannot."""
+    postgres = embedded.Postgres(scratch / "tls", version=15)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with postgres:
+        pass  # only to make the folder
+    key, cert = postgres.data_dir / "server.key", postgres.data_dir / "server.crt"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
+        + ["-keyout", str(key), "-out", str(cert)],
+        check=True,
+        capture_output=True,
+    )
+    for file in (key, cert):
+        if postgres.user:
+            os.chown(file, postgres.user.pw_uid, postgres.user.pw_gid)
+        file.chmod(0o600)
+    postgres.settings |= {
+        "ssl": "on",
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+    }
+    postgres.start()
+    yield make_conninfo(
+        host="127.0.0.1",
+        port=port,
+        user="postgres",
+        dbname="postgres",
+        sslmode="require",
+    )
+    postgres.stop()
+
+
+@pytest.mark.newest
+def test_an_encrypted_connection_gives_the_same(conn: Conn, encrypted: str) -> None:
+    sources = db.Sources(encrypted, 1)
+    for _ in range(2):
+        source = sources.begin("export")
+        assert source.conn.pgconn.ssl_in_use
+        assert copied(source.conn.pgconn, AWKWARD[0]) == copied(conn.pgconn, AWKWARD[0])
+        sources.end(source, reuse=True)
+    assert source.uses == 2
+    sources.close()
