@@ -83,9 +83,8 @@ class Copy:
         try:
             self.columns = fence.check(source.conn, self._sql)
             limited = self._limited(write)
-            if cutter := self._cutter(source.conn):
-                whole = self._by_lanes(source.conn, cutter, limited)
-            if not whole:
+            cutter = self._cutter(source.conn)
+            if not (cutter and self._by_lanes(source.conn, cutter, limited)):
                 self._by_pump(source.conn, limited)
             whole = True
         finally:

@@ -136,18 +136,20 @@ class Events:
                 except psycopg.Error as error:
                     log.warning("events: %s", error)
                     self._anything = True
+                    self._look.set()
                     await asyncio.sleep(PAUSE)
                 await asyncio.sleep(GAP)
         finally:
             forget()
 
     def _hear(self, payload: str) -> None:
-        if payload:
+        if not len(self):
+            return  # whoever comes will read the present state
+        try:
             self._changed.add(UUID(payload))
-        else:
+        except ValueError:  # several changed; or anybody's NOTIFY, which says look, too
             self._anything = True
-        if len(self):
-            self._look.set()
+        self._look.set()
 
     def _interval(self) -> float:
         if self._is_busy():
@@ -173,12 +175,17 @@ class Events:
             for id, (status, _) in self._shown.items()
             if anything or status is Status.PROCESSING
         }
-        exports, read_at = await self._queue.watch(
-            ids,
-            running=bool(self._of_all),
-            waiting=bool(self._of_all and (changed or anything or newcomers)),
-            since=self._since(newcomers, anything),
-        )
+        try:
+            exports, read_at = await self._queue.watch(
+                ids,
+                running=bool(self._of_all),
+                waiting=bool(self._of_all and (changed or anything or newcomers)),
+                since=self._since(newcomers, anything),
+            )
+        except psycopg.Error:
+            self._newcomers += newcomers  # who still wait for the present state
+            self._changed |= changed
+            raise
         self._tell(exports, read_at, ids, set(newcomers))
 
     def _since(self, newcomers: list[Subscriber], anything: bool) -> datetime | None:

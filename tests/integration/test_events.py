@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pytest
 
 from service.queue import Queue
@@ -194,6 +195,33 @@ async def test_a_lost_notification_is_made_up_for(service: Service, conn: Any) -
             " where application_name = 'listener' and datname = current_database()"
         )
         await stream.until("status", jobId=export["jobId"], status="cancelled")
+
+
+async def test_anybody_may_notify_anything(service: Service, conn: Any) -> None:
+    async with watching(service) as stream:
+        conn.execute("notify exports, 'no id at all'")
+        export = await service.export()
+        await stream.until("status", jobId=export["jobId"], status="completed")
+    async with service.http.get("/metrics") as answer:
+        assert "export_listener_connected 1.0\n" in await answer.text()
+
+
+async def test_who_comes_while_the_database_is_away_is_told_later(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = await service.export(runAt="2999-01-01T00:00:00Z")
+    watch, failures = Queue.watch, [1, 2]
+
+    async def away_at_first(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise psycopg.OperationalError("away")
+        return await watch(*args, **kwargs)
+
+    monkeypatch.setattr(Queue, "watch", away_at_first)
+    async with watching(service, f"/exports/{export['jobId']}/events") as stream:
+        first = await stream.event()
+    assert first and first.data["jobId"] == export["jobId"] and not failures
 
 
 async def test_polling_alone_serves_too(start: Start) -> None:
