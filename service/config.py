@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     min_free_disk: ByteSize = ByteSize(512 * 1024 * 1024)
     max_export_duration: Seconds | None = None
     max_export_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
+    max_query_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(1024 * 1024)
+    submit_timeout: Annotated[float, Field(gt=0, le=3600)] = 10
     max_pending: Annotated[int, Field(gt=0)] | None = None
     drain_timeout: Annotated[float, Field(ge=0, le=86_400)] = 30
     default_source: Annotated[str, Field(min_length=1)] = "users"

@@ -8,15 +8,18 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import errors
 
 from . import db, fence, lanes
 from .compression import compressor
 from .db import Source, Sources
+from .encoding import recoder
 from .lane import Session, Slice
 from .pump import pump
 from .queue import Sliceable
 
 LONGEST_SLICED = 32_000  # characters: orders wait in a pipe
+PREVIEW_PATIENCE = 5.0  # seconds for the server to find the first rows
 STOP_PATIENCE = 2.0  # seconds for the server to obey a cancel
 TELL_EVERY = 0.1  # seconds between figures of lanes, for who looks at live_exports
 
@@ -25,6 +28,10 @@ Write = Callable[[bytes | memoryview], None]
 
 class Stopped(Exception):
     """Somebody called `stop`."""
+
+
+class NotEncodable(Exception):
+    """A row has a character that the encoding of the file, or of the database, lacks."""
 
 
 class TooLarge(Exception):
@@ -45,6 +52,8 @@ class Copy:
         sql: str,
         form: fence.Format | None = None,
         *,
+        search_path: str | None = None,
+        relations: dict[str, str] | None = None,
         max_bytes: int | None = None,
         sliceable: Sliceable | None = None,
         pool: lanes.Lanes | None = None,
@@ -53,6 +62,8 @@ class Copy:
         self._name = name
         self._sql = sql
         self._form = form or fence.Format()
+        self._search_path = search_path
+        self._relations = relations
         self._max_bytes = max_bytes or sys.maxsize
         self._sliceable = sliceable
         self._pool = pool
@@ -72,21 +83,33 @@ class Copy:
     def run(self, write: Write) -> None:
         """Pass the whole file to *write*, block by block.
 
-        Raises `psycopg.Error`, `fence.NotASelect`, `Stopped`, `TooLarge`, or
-        whatever *write* raises; the file is whole if, and only if, it returns.
+        Raises `psycopg.Error`, `fence.NotASelect`, `fence.MeansAnother`,
+        `NotEncodable`, `Stopped`, `TooLarge`, or whatever *write* raises; the file is
+        whole if, and only if, it returns.
         """
-        source = self._sources.begin(self._name, self._form.time_zone)
+        source = self._sources.begin(
+            self._name, self._form.time_zone, self._search_path
+        )
         self.snapshot_at = source.at
         with self._lock:
             self._source = source
         whole = False
         try:
-            self.columns = fence.check(source.conn, self._sql)
+            self.columns = fence.check(source.conn, self._sql, self._search_path)
+            if self._relations:
+                fence.check_meaning(source.conn, self._relations)
             limited = self._limited(write)
             cutter = self._cutter(source.conn)
             if not (cutter and self._by_lanes(source.conn, cutter, limited)):
                 self._by_pump(source.conn, limited)
             whole = True
+        except (
+            errors.UntranslatableCharacter,
+            errors.CharacterNotInRepertoire,
+        ) as error:
+            raise NotEncodable(
+                f"row {self.rows + 1:,}: {error.diag.message_primary}"
+            ) from error
         finally:
             with self._lock:
                 self._source = None
@@ -124,17 +147,21 @@ class Copy:
         return limited
 
     def _by_pump(self, conn: psycopg.Connection[Any], write: Write) -> None:
+        recode = recoder(self._form.encoding)
         compress = compressor(self._form.compression)
 
-        def compressed(block: bytes) -> None:
-            assert compress
-            if some := compress.compress(block):
-                write(some)
+        def converted(block: bytes) -> None:
+            if recode:
+                block = recode(block)
+            if compress:
+                block = compress.compress(block)
+            if block:
+                write(block)
 
         pump(
             conn.pgconn,
             fence.copy_command(self._sql, self.columns, self._form),
-            compressed if compress else write,
+            converted if recode or compress else write,
             self._count,
             self._look,
             header=bool(self._form.header),
@@ -180,8 +207,11 @@ class Copy:
             zone = self._form.time_zone
             session = Session(
                 self._sources.conninfo,
-                db.begin_source(f"lane {self._name}", zone, snapshot=row[0]),
+                db.begin_source(
+                    f"lane {self._name}", zone, self._search_path, snapshot=row[0]
+                ),
                 self._form.compression,
+                self._form.encoding,
                 self._form.line_ending == "crlf",
             )
             told_at = 0.0
@@ -216,15 +246,27 @@ class Copy:
 
 
 def preview(
-    sources: Sources, sql: str, form: fence.Format, limit: int
+    sources: Sources,
+    sql: str,
+    form: fence.Format,
+    limit: int,
+    search_path: str | None = None,
 ) -> tuple[list[fence.Column], list[dict[str, Any]]]:
-    """Return the columns and the first rows, as JSON has them, of a checked SELECT."""
-    source = sources.begin("preview", form.time_zone)
+    """Return the columns and the first rows, as JSON has them, of a checked SELECT.
+
+    Names that stand there twice are numbered, and long values cut, as in
+    `fence.preview_rows`.  Raises `psycopg.errors.QueryCanceled` after
+    `PREVIEW_PATIENCE`.
+    """
+    source = sources.begin("preview", form.time_zone, search_path)
     try:
-        source.conn.execute("set local statement_timeout to '5s'")
-        columns = fence.check(source.conn, sql)
-        shown = f"select row_to_json(export) from (\n{sql}\n) as export limit {limit:d}"
+        timeout = f"{PREVIEW_PATIENCE * 1000:.0f}"
+        source.conn.execute(
+            "select set_config('statement_timeout', %s, true)", [timeout]
+        )
+        columns = fence.check(source.conn, sql, search_path)
         # Prepared alone above, so that nothing in it leaves the parentheses.
+        shown = fence.preview_rows(sql, columns, limit)
         rows = source.conn.execute(shown.encode(), prepare=True).fetchall()
     finally:
         sources.end(source, reuse=False)

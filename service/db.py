@@ -10,10 +10,12 @@ vanished, and `bounded` severs connections that merely went silent.
 
 import asyncio
 import hashlib
+import json
 import os
 import select
 import socket
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import AsyncConnectionPool
 
 from .config import Settings
@@ -49,11 +52,9 @@ SOURCE_SETTINGS = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "0",
     "synchronize_seqscans": "off",
-    "datestyle": "ISO",
-    "intervalstyle": "postgres",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
 }
+# Of the queue's connections: what psycopg reads, and our functions where no path leads.
+QUEUE_SETTINGS = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]
 AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
@@ -89,6 +90,22 @@ def open_pool(database_url: str, size: int) -> Pool:
                 await pool.drain()  # the others are most likely dead as well
                 raise
 
+    async def configure(conn: psycopg.AsyncConnection[Any]) -> None:
+        set_json_dumps(_dump_json, conn)
+        # Only where the database, or the role, says otherwise: a transaction
+        # pooler hands what is set here to other sessions as well.
+        for name, value in QUEUE_SETTINGS.items():
+            told = conn.pgconn.parameter_status(name.encode()) or b""
+            if not told.decode().startswith(value):
+                await conn.execute(f"set {name} to '{value}'")
+        cursor = await conn.execute(
+            "select to_regclass('exports') is not distinct from"
+            " to_regclass('public.exports') as found"
+        )
+        row = await cursor.fetchone()
+        if row and not row["found"]:
+            await conn.execute("set search_path to public")
+
     pool: Pool = AsyncConnectionPool(
         complete(database_url),
         min_size=1,
@@ -99,6 +116,7 @@ def open_pool(database_url: str, size: int) -> Pool:
         # Then it gives up, and tries again at once when somebody asks.
         reconnect_timeout=QUEUE_PATIENCE,
         check=check,
+        configure=configure,
         # Named prepared statements do not survive a pooler between us.
         kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
         connection_class=psycopg.AsyncConnection[DictRow],
@@ -118,6 +136,8 @@ class Source:
 class Sources:
     """Connections as csv_reader, each lent to one SELECT at a time; from any thread.
 
+    `search_path` is the reader's own, as of the connection made last.
+
     A SELECT may change its session.  So nothing of it is left to the next one:
     the transaction is rolled back, and DISCARD ALL makes the session new.  At
     most *keep* connections wait to be used again.
@@ -136,10 +156,13 @@ class Sources:
         self._keep = keep
         self._idle: list[Source] = []
         self._lock = threading.Lock()
+        self.search_path: str | None = None
 
-    def begin(self, name: str, time_zone: str = "UTC") -> Source:
+    def begin(
+        self, name: str, time_zone: str = "UTC", search_path: str | None = None
+    ) -> Source:
         """Lend a connection; *name* shows in pg_stat_activity."""
-        begin = begin_source(name, time_zone)
+        begin = begin_source(name, time_zone, search_path)
         with self._lock:
             source = self._idle.pop() if self._idle else None
         if source is not None:
@@ -152,10 +175,31 @@ class Sources:
         # DISCARD ALL would forget what psycopg believes to be prepared.
         conn = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
         try:
+            self._learn_search_path(conn)
             return Source(conn, _begin(conn, begin))
         except BaseException:
             conn.close()
             raise
+
+    def connect(self) -> None:
+        """Make sure that the reader can log in, and learn its `search_path`."""
+        try:
+            with psycopg.connect(self.conninfo) as conn:
+                self._learn_search_path(conn)
+        except psycopg.OperationalError as error:
+            raise DatabaseError(
+                f"csv_reader, who runs the exported SELECTs, cannot log in: {error}\n"
+                "Let pg_hba.conf admit it, or set SOURCE_DATABASE_URL."
+            ) from error
+
+    def _learn_search_path(self, conn: psycopg.Connection[Any]) -> None:
+        # "$user" is this role, whoever looks names up in the path later.
+        result = _run(
+            conn,
+            b"select replace(current_setting('search_path'), '\"$user\"',"
+            b" quote_ident(current_user))",
+        )
+        self.search_path = (result.get_value(0, 0) or b"").decode()
 
     def end(self, source: Source, *, reuse: bool) -> None:
         """Take the connection back; *reuse* it if nothing went wrong."""
@@ -192,11 +236,18 @@ def _run(conn: psycopg.Connection[Any], statements: bytes) -> PGresult:
     return result
 
 
-def begin_source(name: str, time_zone: str, snapshot: str | None = None) -> bytes:
+def begin_source(
+    name: str,
+    time_zone: str,
+    search_path: str | None = None,
+    snapshot: str | None = None,
+) -> bytes:
     """Return the statements that open a transaction of the reader.
 
-    It sees the *snapshot* that another one exported, or a new one.  All is set
-    here, not at login: poolers refuse that.
+    It looks names up in *search_path*, or its own, and sees the *snapshot* that
+    another one exported, or a new one.  All is set here, not at login: poolers
+    refuse that.  Whatever else decides how values are written is left as psql
+    would have it.
     """
     begin = ["begin isolation level repeatable read read only"]
     if snapshot:
@@ -204,6 +255,10 @@ def begin_source(name: str, time_zone: str, snapshot: str | None = None) -> byte
     settings = SOURCE_SETTINGS | {"timezone": time_zone, "application_name": name}
     begin += [f"set local {key} to {_quote(value)}" for key, value in settings.items()]
     begin.append("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
+    if search_path is not None:
+        # As one text, since SET would take it for the name of one schema.
+        path = f"set_config('search_path', {_quote(search_path)}, true)"
+        begin[-1] += f", {path}"
     return "; ".join(begin).encode()
 
 
@@ -220,6 +275,11 @@ def complete(conninfo: str) -> str:
     """Return *conninfo* with `DEFAULTS` for what it leaves open."""
     params: dict[str, Any] = {**DEFAULTS, **conninfo_to_dict(conninfo)}
     return make_conninfo(**params)
+
+
+def _dump_json(value: object) -> str:
+    """Return JSON without escapes, which a database not in UTF-8 may not take."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def sever(conn: AnyConnection) -> None:
@@ -244,19 +304,12 @@ def bounded(conn: AnyConnection, seconds: float) -> Iterator[None]:
 
 
 def source_conninfo(settings: Settings, database_url: str) -> str:
-    """Return how to log in as the reader; raise `DatabaseError` if that fails."""
+    """Return how to log in as the reader."""
     conninfo = settings.source_database_url
     if conninfo is None:
         with psycopg.connect(complete(database_url)) as conn:
-            row = conn.execute("select password from reader_login").fetchone()
+            row = conn.execute("select password from public.reader_login").fetchone()
         conninfo = _as_reader(database_url, row[0] if row else None)
-    try:
-        psycopg.connect(complete(conninfo)).close()
-    except psycopg.OperationalError as error:
-        raise DatabaseError(
-            f"csv_reader, who runs the exported SELECTs, cannot log in: {error}\n"
-            "Let pg_hba.conf admit it, or set SOURCE_DATABASE_URL."
-        ) from error
     return conninfo
 
 
@@ -268,6 +321,8 @@ def migrate(database_url: str) -> bool:
     """
     with psycopg.connect(complete(database_url), autocommit=True) as conn:
         conn.execute("set client_min_messages = warning")
+        conn.execute("set standard_conforming_strings = on")
+        conn.execute("set search_path = public")
         for left in reversed(range(MIGRATE_TRIES)):
             try:
                 changed = _install(conn)
@@ -285,11 +340,18 @@ def seed(database_url: str, rows: int) -> None:
     """Run the seeds: *rows* users, of which only the missing ones are added."""
     with psycopg.connect(complete(database_url)) as conn:
         conn.execute("set client_min_messages = warning")
+        conn.execute("set standard_conforming_strings = on")
+        conn.execute("set search_path = public")
         conn.execute("select set_config('seeds.rows', %s, false)", [str(rows)])
         # Two seeds at once would both find the same users missing.
         conn.execute("select pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
+        unicode = conn.info.parameter_status("server_encoding") in ("UTF8", "SQL_ASCII")
         for path in sorted(resource("seeds").glob("*.sql")):
-            _run_file(conn, path)
+            text = path.read_text(encoding="utf-8")
+            if not unicode:  # names without their accents, rather than none
+                plain = unicodedata.normalize("NFKD", text)
+                text = plain.encode("ascii", "ignore").decode()
+            conn.execute(text.encode())
 
 
 def _install(conn: psycopg.Connection) -> bool:

@@ -7,7 +7,9 @@ of its READ ONLY transaction, and of COPY, whose parentheses admit no utility
 statement.
 """
 
-from typing import Annotated, Any, Literal
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from psycopg import Connection, errors, sql
 from psycopg.pq import ExecStatus
@@ -15,17 +17,87 @@ from psycopg.pq.abc import PGresult
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-FORMULA = r"^[=+\-@\t\r]"  # how a spreadsheet's formula may begin (OWASP)
+# What a spreadsheet may take for a formula (OWASP, CSV injection): also behind a
+# tab or a line break, and with the full-width signs of Japanese.
+FORMULA = r"^([=@\t\r\n\uFF1D\uFF20]|[-+\uFF0B\uFF0D].)"
+NUMBER = r"^[-+]?([0-9]+([.,][0-9]+)*|[.,][0-9]+)(e[-+]?[0-9]+)? ?%?$"
+# What it takes for a number, but drops zeros in front, or all but 15 digits.
+DIGITS = r"^[-+]?(0[0-9]+|[0-9]{16,})([.,][0-9]+)?$"
 # JSON text has no control characters, so with these nothing is ever quoted.
 JSON_LINES = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02', NULL E'\x03'"
-
+LONGEST_NAME = 63  # bytes of an identifier
+LONGEST_SHOWN = 1000  # characters of a value in a preview
 
 FIRST_USER_OID = 16_384  # PostgreSQL's own types never change
-_known_types: dict[tuple[int, int], tuple[str, bool]] = {}
+_known_types: dict[tuple[int, int], "Type"] = {}
+
+# Domains and arrays are told by what they are made of.
+TYPES = """
+with recursive parts (type, mod, part, next) as (
+    select
+        type, mod, oid,
+        case when typbasetype <> 0 then typbasetype when typcategory = 'A' then typelem else 0 end
+    from unnest(%s::oid[], %s::int[]) as asked (type, mod)
+    join pg_type on oid = type
+    union all
+    select
+        type, mod, oid,
+        case when typbasetype <> 0 then typbasetype when typcategory = 'A' then typelem else 0 end
+    from parts
+    join pg_type on oid = next
+)
+select
+    type,
+    mod,
+    format_type(type, mod),
+    whole.typcategory::text,
+    whole.typcategory = 'S' and part in ('text'::regtype, 'varchar'::regtype, 'name'::regtype),
+    whole.typcategory = 'N'
+        and part in ('numeric'::regtype, 'float4'::regtype, 'float8'::regtype),
+    part = 'json'::regtype or innermost.typtype in ('c', 'p'),
+    innermost.oid >= 16384 and exists (
+        select from pg_cast where castsource = part and casttarget = 'json'::regtype
+    )
+from parts
+join pg_type as whole on whole.oid = type
+join pg_type as innermost on innermost.oid = part
+where next = 0
+"""
 
 
 class NotASelect(Exception):
     """The text is no SELECT that can be exported; the message says why."""
+
+
+class MeansAnother(Exception):
+    """A name in the query means another relation than when it was submitted."""
+
+
+@dataclass(frozen=True)
+class Type:
+    """What the forms of a file have to know of a column's type."""
+
+    name: str  # as SQL writes it, with its modifier
+    category: str  # pg_type.typcategory
+    is_plain: bool = False  # a cast to text gives what COPY writes
+    is_decimal: bool = False  # written with a decimal point
+    has_json: bool = False  # is, or may contain, json: the text of somebody else
+    has_json_cast: bool = False  # of its own, which may refuse values
+
+    @property
+    def is_text(self) -> bool:
+        """May a value be any text?  Strings, enums, XML, "char", and unknown types."""
+        return self.category in "SEUXZ"
+
+    @property
+    def has_text(self) -> bool:
+        """Is it a text, or may it contain some: an array, a row, a range?"""
+        return self.is_text or self.category in "ACPR"
+
+    @property
+    def has_digits(self) -> bool:
+        """May a value be nothing but digits?"""
+        return self.is_text or self.category in "NV"
 
 
 class Column(BaseModel):
@@ -35,7 +107,7 @@ class Column(BaseModel):
 
     name: str
     type: str
-    is_text: bool = Field(default=False, exclude=True)
+    known: Type | None = Field(default=None, exclude=True)
 
 
 class Format(BaseModel):
@@ -47,20 +119,28 @@ class Format(BaseModel):
 
     format: Literal["csv", "tsv", "jsonl"] = "csv"
     compression: Literal["none", "gzip", "zstd"] = "none"
+    encoding: str = "UTF8"
     delimiter: str | None = ","
     header: bool | None = True
     null_text: str | None = ""
     quote_all: bool | None = False
+    force_quote: list[str] | None = None
     line_ending: Literal["lf", "crlf"] = "lf"
     bom: bool | None = False
     formula_guard: bool | None = False
-    time_zone: Annotated[str, Field(max_length=64)] = "UTC"
+    decimal_comma: bool | None = False
+    line_break_text: str | None = None
+    digits_as_text: bool | None = False
+    time_zone: str = "UTC"
 
 
-def check(conn: Connection[Any], text: str) -> list[Column]:
+def check(
+    conn: Connection[Any], text: str, search_path: str | None = None
+) -> list[Column]:
     """Return the columns of the SELECT *text*, having made sure that it is one.
 
-    Raises `psycopg.Error` or `NotASelect` unless it may be put into a COPY.
+    *search_path* is that of the session.  Raises `psycopg.Error` or `NotASelect`
+    unless it may be put into a COPY.
     """
     expect(conn.pgconn.prepare(b"", text.encode()), ExecStatus.COMMAND_OK)
     described = expect(conn.pgconn.describe_prepared(b""), ExecStatus.COMMAND_OK)
@@ -73,10 +153,31 @@ def check(conn: Connection[Any], text: str) -> list[Column]:
     fields = range(described.nfields)
     types = [(described.ftype(n), described.fmod(n)) for n in fields]
     names = [(described.fname(n) or b"").decode() for n in fields]
+    # What somebody put before pg_catalog is nothing to remember.
+    found = _described(conn, types, remember="pg_catalog" not in (search_path or ""))
     return [
-        Column(name=name, type=type, is_text=is_text)
-        for name, (type, is_text) in zip(names, _described(conn, types), strict=True)
+        Column(name=name, type=type.name, known=type)
+        for name, type in zip(names, found, strict=True)
     ]
+
+
+def check_meaning(conn: Connection[Any], relations: dict[str, str]) -> None:
+    """Raise `MeansAnother` unless names mean what they did at submit.
+
+    *relations* has, for each name, the schema in which it was found then.
+    """
+    changed = conn.execute(
+        "select format('%%I.%%I', schema, name), to_regclass(quote_ident(name))::text"
+        " from unnest(%s::text[], %s::text[]) as _ (name, schema)"
+        " where to_regclass(format('%%I.%%I', schema, name))"
+        " is distinct from to_regclass(quote_ident(name))",
+        [list(relations), list(relations.values())],
+    ).fetchall()
+    for before, now in changed:
+        raise MeansAnother(
+            f"{before}, which the query named when it was submitted, is"
+            f" {'gone' if now is None else 'another relation'} now: submit it again"
+        )
 
 
 def copy_command(text: str, columns: list[Column], form: Format) -> bytes:
@@ -85,18 +186,85 @@ def copy_command(text: str, columns: list[Column], form: Format) -> bytes:
     The line breaks keep a comment at the end of *text* from hiding ours.
     """
     if form.format == "jsonl":
-        text = f"select row_to_json(export) from (\n{text}\n) as export"
-        options = JSON_LINES
-    else:
-        if form.formula_guard:
-            text = _guarded(text, columns)
-        options = (
-            f"FORMAT csv, HEADER {bool(form.header)},"
-            f" DELIMITER {_literal(form.delimiter)}, NULL {_literal(form.null_text)}"
-        )
-        if form.quote_all:
-            options += ", FORCE_QUOTE *"
+        text = json_rows(text, columns)
+        return f"COPY (\n{text}\n) TO STDOUT WITH ({JSON_LINES})".encode()
+    names = [column.name for column in columns]
+    heads = [_head(name, form) for name in names]
+    inner = [f"c{n}" for n in range(len(columns))]
+    shown = [_shown(column, name, form) for column, name in zip(columns, inner)]
+    if shown != inner or heads != names:
+        text = _renamed(text, shown, heads)
+    options = (
+        f"FORMAT csv, HEADER {bool(form.header)},"
+        f" DELIMITER {_literal(form.delimiter)}, NULL {_literal(form.null_text)}"
+    )
+    if form.quote_all:
+        options += ", FORCE_QUOTE *"
+    elif form.force_quote:
+        shown_as = dict(zip(names, heads))
+        forced = (_identifier(shown_as.get(name, name)) for name in form.force_quote)
+        options += f", FORCE_QUOTE ({', '.join(forced)})"
+    if form.encoding not in ("UTF8", "UTF-16LE"):
+        options += f", ENCODING {_literal(form.encoding)}"
     return f"COPY (\n{text}\n) TO STDOUT WITH ({options})".encode()
+
+
+def json_rows(text: str, columns: list[Column]) -> str:
+    """Return the SELECT of a JSON object for each row of *text*, each on one line.
+
+    A type with a cast to JSON of its own is written as its text: such casts may
+    refuse values, and write what the type cannot read.
+    """
+    names = unique_names(columns)
+    inner = [f"c{n}" for n in range(len(columns))]
+    shown = [
+        _text(column, name) if column.known and column.known.has_json_cast else name
+        for column, name in zip(columns, inner)
+    ]
+    if shown != inner or names != [column.name for column in columns]:
+        text = _renamed(text, shown, names)
+    row = "row_to_json(export.*)"
+    if any(column.known and column.known.has_json for column in columns):
+        # Line breaks can stand between the tokens only, and mean nothing there.
+        row = rf"translate({row}::text, E'\n\r', '  ')"
+    return f"select {row} from (\n{text}\n) as export"
+
+
+def preview_rows(text: str, columns: list[Column], limit: int) -> str:
+    """Return the SELECT of the first *limit* rows of *text*, as JSON objects.
+
+    What is longer than `LONGEST_SHOWN` characters is cut, and says so.
+    """
+    shown = []
+    for n, column in enumerate(columns):
+        cell = _text(column, f"c{n}")
+        size = f"case when length({cell}) > {LONGEST_SHOWN} then"
+        cut = (
+            f"left({cell}, {LONGEST_SHOWN})"
+            f" || '... (' || length({cell}) || ' characters)'"
+        )
+        whole = cell if column.known and column.known.has_json_cast else f"c{n}"
+        shown.append(
+            f"case when pg_column_size(c{n}) > {LONGEST_SHOWN}"
+            f" then to_json({size} {cut} else {cell} end) else to_json({whole}) end"
+        )
+    text = f"{_renamed(text, shown, unique_names(columns))} limit {limit:d}"
+    return f"select row_to_json(export.*) from (\n{text}\n) as export"
+
+
+def unique_names(columns: list[Column]) -> list[str]:
+    """Return the names; those that others have as well are numbered: a, a_2, a_3."""
+    taken = {column.name for column in columns}
+    given: list[str] = []
+    for column in columns:
+        name, n = column.name, 1
+        while name in given or n > 1 and name in taken:
+            n += 1
+            end = f"_{n}"
+            kept = column.name.encode()[: LONGEST_NAME - len(end)]
+            name = kept.decode(errors="ignore") + end
+        given.append(name)
+    return given
 
 
 def expect(result: PGresult, status: ExecStatus) -> PGresult:
@@ -111,36 +279,80 @@ def expect(result: PGresult, status: ExecStatus) -> PGresult:
 
 
 def _described(
-    conn: Connection[Any], types: list[tuple[int, int]]
-) -> list[tuple[str, bool]]:
-    """Return how SQL writes each type, and whether it is a text."""
+    conn: Connection[Any], types: list[tuple[int, int]], remember: bool
+) -> list[Type]:
+    """Return what is to be known of each type."""
+    found: dict[tuple[int, int], Type] = {}
     if missing := set(types) - _known_types.keys():
         oids, mods = zip(*missing)
-        found = conn.execute(
-            "select type, mod, format_type(type, mod), typcategory = 'S'"
-            " from unnest(%s::oid[], %s::int[]) as f (type, mod)"
-            " join pg_type on pg_type.oid = type",
-            [list(oids), list(mods)],
-        ).fetchall()
-        described = {(oid, mod): (name, is_text) for oid, mod, name, is_text in found}
-        _known_types.update(
-            {key: told for key, told in described.items() if key[0] < FIRST_USER_OID}
+        for oid, mod, *known in conn.execute(TYPES, [list(oids), list(mods)]):
+            found[oid, mod] = Type(*known)
+            if oid < FIRST_USER_OID and remember:
+                _known_types[oid, mod] = found[oid, mod]
+    return [found.get(key) or _known_types[key] for key in types]
+
+
+def _renamed(text: str, shown: list[str], names: list[str]) -> str:
+    """Return *text* with its columns, c0 to cN, *shown* under other *names*."""
+    inner = ", ".join(f"c{n}" for n in range(len(shown)))
+    outer = ", ".join(
+        f"{one} as {_identifier(name)}" for one, name in zip(shown, names)
+    )
+    return f"select {outer} from (\n{text}\n) as export ({inner})"
+
+
+def _shown(column: Column, name: str, form: Format) -> str:
+    """Return the SQL of the column *name* as the file has it."""
+    known = column.known
+    assert known
+    comma = form.decimal_comma and known.is_decimal
+    breaks = form.line_break_text is not None and known.has_text
+    digits = form.digits_as_text and known.has_digits
+    guard = form.formula_guard and known.is_text
+    if not (comma or breaks or digits or guard):
+        return name
+    text = _text(column, name)
+    if comma:
+        text = f"replace({text}, '.', ',')"
+    if breaks:
+        for line_break in (r"E'\r\n'", r"E'\n'", r"E'\r'"):
+            text = f"replace({text}, {line_break}, {_literal(form.line_break_text)})"
+    cases = ""
+    if digits:
+        cases += f""" when {text} ~ {_literal(DIGITS)} then '="' || {text} || '"'"""
+    if guard:
+        cases += (
+            f" when {text} ~ {_literal(FORMULA)} and {text} !~* {_literal(NUMBER)}"
+            f" then '''' || {text}"
         )
-        return [described.get(key) or _known_types[key] for key in types]
-    return [_known_types[key] for key in types]
+    return f"case{cases} else {text} end" if cases else text
 
 
-def _guarded(text: str, columns: list[Column]) -> str:
-    """Put an apostrophe before what a spreadsheet would calculate, in texts alone."""
-    names = [f"c{n}" for n in range(len(columns))]
-    shown = []
-    for name, column in zip(names, columns):
-        value = name
-        if column.is_text:
-            formula = f"{name} ~ {_literal(FORMULA)}"
-            value = f"case when {formula} then '''' || {name} else {name} end"
-        shown.append(f"{value} as {sql.Identifier(column.name).as_string(None)}")
-    return f"select {', '.join(shown)} from (\n{text}\n) as export ({', '.join(names)})"
+def _head(name: str, form: Format) -> str:
+    """Return the name of a column as the header has it."""
+    if form.line_break_text is not None:
+        name = re.sub("\r\n|\n|\r", lambda _: form.line_break_text or "", name)
+    if form.formula_guard:
+        if re.search(FORMULA, name, re.DOTALL) and not re.search(NUMBER, name, re.I):
+            name = f"'{name}"
+    return name
+
+
+def _text(column: Column, name: str) -> str:
+    """Return the SQL of the text that COPY writes for the column *name*.
+
+    A cast would not do: char(n)::text has no blanks at its end, inet::text has a
+    mask.  It can be compared whatever the collation of the column is.
+    """
+    if column.known and column.known.is_plain:
+        text = f"{name}::text"
+    else:
+        text = f"case when {name} is distinct from null then format('%s', {name}) end"
+    return f'({text} collate "C")'
+
+
+def _identifier(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
 
 
 def _literal(text: str | None) -> str:

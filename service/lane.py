@@ -21,6 +21,7 @@ from typing import Any, Literal
 import psycopg
 
 from .compression import compressor
+from .encoding import recoder
 from .pump import pump
 
 UNIT = 128 * 1024  # bytes of a block of shared memory
@@ -37,6 +38,7 @@ class Session:
     conninfo: str
     begin: bytes
     compression: Literal["none", "gzip", "zstd"]
+    encoding: str
     crlf: bool
 
 
@@ -113,9 +115,12 @@ class _Lane:
             nonlocal size
             size = so_far
 
+        recode = recoder(session.encoding)
         compress = compressor(session.compression)
 
         def write(block: bytes) -> None:
+            if recode:
+                block = recode(block)
             self._put(compress.compress(block) if compress else block)
 
         rows = pump(

@@ -50,6 +50,7 @@ async def running(
     async with AsyncExitStack() as stack:
         sources = db.Sources(source, settings.worker_slots)
         stack.callback(sources.close)
+        sources.connect()
         storage = Directory(settings.exports_dir)
         pool = db.open_pool(
             database_url, API_CONNECTIONS * serve + settings.worker_slots + 2
@@ -59,6 +60,7 @@ async def running(
             pool,
             max_pending=settings.max_pending,
             retention=timedelta(seconds=settings.retention) or None,
+            submit_timeout=settings.submit_timeout,
         )
         listening = settings.listen_database_url or database_url
         listener = Listener(None if listening == config.POLLING_ALONE else listening)

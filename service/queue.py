@@ -76,6 +76,8 @@ class Export(Format):
     order_by: list[str] | None
     row_limit: int | None = Field(alias="limit")
     query: str | None
+    search_path: str | None
+    relations: dict[str, str] | None = Field(default=None, exclude=True)
     profile: str | None
     file_name: str | None = Field(alias="filename")
     sql_text: str = Field(alias="select")
@@ -173,8 +175,10 @@ class Queue:
         *,
         max_pending: int | None = None,
         retention: timedelta | None = None,
+        submit_timeout: float = 10.0,
     ) -> None:
         self._pool = pool
+        self._submit_timeout = submit_timeout
         self._max_pending = max_pending
         self._retention = retention
 
@@ -185,7 +189,8 @@ class Queue:
     async def submit(self, wanted: dict[str, Any], key: str | None = None) -> Export:
         """Create an export of *wanted*, columns of `exports`.
 
-        It is refused here if the reader could not run it.  With an idempotency
+        It is refused here if the reader could not run it, or if planning it takes
+        longer than `submit_timeout`: `psycopg.errors.QueryCanceled`.  With an idempotency
         *key* that was used before, return the export of then.  Raises
         `psycopg.errors.ConfigurationLimitExceeded` when too many wait, and
         `KeyReused` if the key came with another request.
@@ -193,17 +198,12 @@ class Queue:
         digest = hashlib.sha256(
             json.dumps(wanted, sort_keys=True, default=str).encode()
         ).hexdigest()
-        values = {
-            name: Jsonb(value) if name == "filters" else value
-            for name, value in wanted.items()
-        }
+        values = dict(wanted)
         if key is not None:
             values |= {"idempotency_key": key, "request_digest": digest}
         for _ in range(2):
             try:
-                row = await self._one(_insert(values, self._max_pending))
-                assert row
-                return Export(**row)
+                return await self._insert(values, max_pending=self._max_pending)
             except errors.UniqueViolation:
                 row = await self._one(
                     "select * from live_exports where idempotency_key = %s", key
@@ -216,24 +216,53 @@ class Queue:
 
     async def dry_run(self, wanted: dict[str, Any]) -> Export:
         """Return the export that `submit` would have made; store nothing."""
-        values = {
-            name: Jsonb(value) if name == "filters" else value
-            for name, value in wanted.items()
-        }
+        return await self._insert(wanted, max_pending=None, keep=False)
+
+    async def _insert(
+        self, values: dict[str, Any], *, max_pending: int | None, keep: bool = True
+    ) -> Export:
+        """Insert a row of *values*; every one of them travels as a parameter."""
+        statement = sql.SQL("insert into exports ({}) values ({}) returning *").format(
+            sql.SQL(", ").join(map(sql.Identifier, values)),
+            sql.SQL(", ").join(sql.Placeholder() * len(values)),
+        )
+        parameters = [
+            Jsonb(value) if name == "filters" else value
+            for name, value in values.items()
+        ]
         async with self._pool.connection() as conn:
-            with db.bounded(conn, PATIENCE):
-                async with conn.transaction(force_rollback=True):
-                    cursor = await conn.execute(_insert(values, None))
+            with db.bounded(conn, self._submit_timeout + PATIENCE):
+                # One round trip, and the server ends it when its time is up.
+                async with (
+                    conn.pipeline(),
+                    conn.transaction(force_rollback=not keep),
+                ):
+                    await conn.execute(
+                        "select set_config('exports.max_pending', %s, true),"
+                        " set_config('statement_timeout', %s, true)",
+                        [
+                            str(max_pending or ""),
+                            f"{self._submit_timeout * 1000:.0f}",
+                        ],
+                    )
+                    cursor = await conn.execute(statement, parameters)
                     row = await cursor.fetchone()
         assert row
         return Export(**row)
 
-    async def sources(self) -> list[Source]:
-        """Return the relations that csv_reader may read, by name."""
-        return [
-            Source(**row)
-            for row in await self._all("select * from sources order by source")
-        ]
+    async def sources(self, search_path: str) -> list[Source]:
+        """Return the relations that csv_reader may read, named as in *search_path*."""
+        async with self._pool.connection() as conn:
+            with db.bounded(conn, PATIENCE):
+                async with conn.pipeline(), conn.transaction():
+                    await conn.execute(
+                        "select set_config('search_path', %s, true)", [search_path]
+                    )
+                    cursor = await conn.execute(
+                        "select * from public.sources order by source"
+                    )
+                    rows = await cursor.fetchall()
+        return [Source(**row) for row in rows]
 
     async def get(self, id: UUID) -> Export | None:
         """Return the export as of now, with live rows and bytes."""
@@ -260,13 +289,19 @@ class Queue:
 
     async def page(self, limit: int, **restrictions: object) -> list[Export]:
         """Return up to *limit* exports, newest first; see `list_exports`."""
+        given = {
+            name: value for name, value in restrictions.items() if value is not None
+        }
         arguments = sql.SQL("").join(
-            sql.SQL(", p_{} => {}").format(sql.SQL(name), sql.Literal(value))
-            for name, value in restrictions.items()
-            if value is not None
+            sql.SQL(", p_{} => {}").format(sql.SQL(name), sql.Placeholder())
+            for name in given
         )
         rows = await self._all(
-            sql.SQL("select * from list_exports({}{})").format(limit, arguments)
+            sql.SQL("select * from list_exports({}{})").format(
+                sql.Placeholder(), arguments
+            ),
+            limit,
+            *given.values(),
         )
         return [Export(**row) for row in rows]
 
@@ -400,7 +435,8 @@ class Queue:
     ) -> list[dict[str, Any]]:
         async with self._pool.connection() as conn:
             with db.bounded(conn, patience):
-                cursor = await conn.execute(statement, params)
+                # Without parameters it must not be searched for placeholders.
+                cursor = await conn.execute(statement, params or None)
                 return await cursor.fetchall()
 
     async def _held(
@@ -413,14 +449,3 @@ class Queue:
     async def _status(self, statement: Any, id: UUID) -> Status | None:
         row = await self._one(statement, id)
         return Status(row["status"]) if row and row["status"] else None
-
-
-def _insert(values: dict[str, Any], max_pending: int | None) -> sql.Composed:
-    """Compose the INSERT of *values*, of which none is a default."""
-    names = sql.SQL(", ").join(map(sql.Identifier, values))
-    literals = sql.SQL(", ").join(map(sql.Literal, values.values()))
-    limit = sql.Literal(str(max_pending or ""))
-    return sql.SQL(
-        "insert into exports ({}) select {} from set_config('exports.max_pending', {}, true)"
-        " returning *"
-    ).format(names, literals, limit)

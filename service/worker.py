@@ -21,9 +21,9 @@ from typing import Any
 import psycopg
 
 from .config import Settings
-from .copy import Copy, TooLarge
+from .copy import Copy, NotEncodable, TooLarge
 from .db import Sources
-from .fence import NotASelect
+from .fence import MeansAnother, NotASelect
 from .lanes import LaneLost, Lanes
 from .listener import CHANGED, PENDING, Listener
 from .metrics import Metrics
@@ -58,7 +58,17 @@ class TooLong(Exception):
     """It ran for longer than MAX_EXPORT_DURATION."""
 
 
-KNOWN = (psycopg.Error, NotASelect, RowsMissing, LaneLost, TooLarge, TooLong, OSError)
+KNOWN = (
+    psycopg.Error,
+    NotASelect,
+    MeansAnother,
+    NotEncodable,
+    RowsMissing,
+    LaneLost,
+    TooLarge,
+    TooLong,
+    OSError,
+)
 
 
 class Worker:
@@ -219,6 +229,8 @@ class Worker:
             f"export {export.id}",
             export.sql_text,
             export,
+            search_path=export.search_path,
+            relations=export.relations,
             max_bytes=self._settings.max_export_bytes,
             sliceable=await self._slices(export),
             pool=self._lanes,

@@ -6,6 +6,9 @@
 
 \set ON_ERROR_STOP on
 begin;
+-- Whatever this database has: backslashes in our texts are backslashes.
+set local standard_conforming_strings to on;
+set local search_path to public;
 select pg_advisory_xact_lock(6517622) \g /dev/null
 \ir roles.sql
 \ir reader.sql
@@ -27,10 +30,14 @@ select not exists (select from exports_migrations where name = '0004-lanes') as 
 \if :missing
 \ir migrations/0004-lanes.sql
 \endif
+select not exists (select from exports_migrations where name = '0005-any-select') as missing \gset
+\if :missing
+\ir migrations/0005-any-select.sql
+\endif
 \ir functions/after_failure.sql
 \ir functions/announce_exports.sql
+\ir functions/base_type.sql
 \ir functions/cancel_export.sql
-\ir functions/check_query.sql
 \ir functions/claim_export.sql
 \ir functions/compile_filter.sql
 \ir functions/compile_filters.sql
@@ -38,20 +45,30 @@ select not exists (select from exports_migrations where name = '0004-lanes') as 
 \ir functions/compile_slices.sql
 \ir functions/complete_export.sql
 \ir functions/delete_export.sql
+\ir functions/ends_outside.sql
 \ir functions/fail_export.sql
 \ir functions/find_column.sql
 \ir functions/find_debris.sql
+\ir functions/find_encoding.sql
 \ir functions/find_relation.sql
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
+\ir functions/is_blank.sql
 \ir functions/next_export_in.sql
+\ir functions/prepare_export.sql
 \ir functions/preview_export.sql
 \ir functions/queue_depth.sql
+\ir functions/readable.sql
+\ir functions/refuse_other_meanings.sql
+\ir functions/relations_in.sql
+\ir functions/relations_under.sql
 \ir functions/release_export.sql
 \ir functions/remember_files.sql
 \ir functions/rescue_exports.sql
 \ir functions/retry_export.sql
+\ir functions/session_search_path.sql
 \ir functions/submit_export.sql
+\ir functions/trim_query.sql
 \ir views.sql
 \ir triggers.sql
 commit;

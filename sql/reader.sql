@@ -8,50 +8,99 @@ security definer
 set search_path to 'pg_catalog'
 as $$
 declare
+    explain constant text := E'explain (format json)\n';
+    wrapped constant text := explain || E'select * from (\n' || p_sql || E'\n) as export';
     plan_cursor refcursor;
+    setting text;
     plan jsonb;
+    relations jsonb;
 begin
-    -- Only this statement sees the caller's search_path; nothing of our own
-    -- is resolved through it.
-    perform set_config('search_path', p_search_path, true);
-    -- A cursor takes exactly one statement, and EXPLAIN runs none of it.
     begin
-        open plan_cursor for execute 'explain (format json) ' || p_sql;
-    exception when invalid_cursor_definition then
-        raise syntax_error using
-            message = 'an export is one statement, but these are several',
-            hint = 'Write one SELECT.';
+        -- What the reader would log in with decides what a text means.
+        for setting in
+            select one
+            from pg_db_role_setting
+            cross join unnest(setconfig) as one
+            where setrole in (0, 'csv_reader'::regrole)
+                and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                and one !~ '^(search_path|role|session_authorization|log_|lock_timeout|statement_timeout)'
+            order by setrole <> 0, setdatabase <> 0
+        loop
+            begin
+                perform set_config(split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1), true);
+            exception when others then
+                null;  -- one that cannot be changed after login
+            end;
+        end loop;
+        perform set_config('lock_timeout', '2s', true);
+        perform set_config('search_path', p_search_path, true);
+        -- Opening parses, and takes exactly one statement.  EXPLAIN runs none of it.
+        open plan_cursor for execute explain || p_sql;
+        close plan_cursor;
+        begin
+            -- In parentheses it must be one SELECT.  The alias needs a column.
+            open plan_cursor for execute wrapped || ' (a)';
+            fetch plan_cursor into plan;
+            close plan_cursor;
+        exception
+            when invalid_column_reference then
+                raise invalid_column_reference using
+                    message = 'an export is a SELECT with at least one column';
+            when syntax_error or feature_not_supported then
+                -- Nicer words for what is a statement, but not a SELECT.
+                open plan_cursor for execute explain || p_sql;
+                fetch plan_cursor into plan;
+                close plan_cursor;
+                if jsonb_path_exists(plan, '$.** ? (@."Node Type" == "ModifyTable")') then
+                    raise feature_not_supported using
+                        message = 'an export only reads, but this statement writes',
+                        hint = 'Write one SELECT.';
+                end if;
+                raise;
+        end;
+        relations := public.relations_in(p_sql);
+        -- Undoes the settings, and releases the locks.
+        raise sqlstate 'P0END';
+    exception
+        when sqlstate 'P0END' then
+            null;
+        when invalid_cursor_definition then
+            raise syntax_error using
+                message = 'an export is one statement, but these are several',
+                hint = 'Write one SELECT.';
+        when lock_not_available then
+            raise lock_not_available using
+                message = 'a relation of this export is locked',
+                hint = 'Something like ALTER TABLE, TRUNCATE or VACUUM FULL is at work. Submit it again when that is done.';
     end;
-    perform set_config('search_path', 'pg_catalog', true);
-    fetch plan_cursor into plan;
-    close plan_cursor;
-    return plan;
+    return jsonb_build_object('plan', plan -> 0 -> 'Plan', 'relations', relations);
 end
 $$;
 comment on function explain_as_reader is $$
-Plan p_sql with csv_reader's rights, and return EXPLAIN's JSON.
+Plan the SELECT p_sql as csv_reader would run it under p_search_path: return EXPLAIN's
+plan, and as "relations" the schemas of the relations that words of p_sql name.
 
 Refuses, with PostgreSQL's own message, what the reader could not run: syntax
-errors, unknown names, missing privileges, parameters, several statements.
+errors, unknown names, missing privileges, parameters, several statements, and
+whatever is not one SELECT with columns.  Waits two seconds for a lock.
 $$;
 
-create or replace function first_rows_as_reader(
+create or replace function preview_as_reader(
     p_sql text, p_search_path text, p_limit integer default 10
 )
-returns jsonb
+returns json
 language plpgsql
 security definer
 set search_path to 'pg_catalog'
-set statement_timeout to '5s'
 as $$
 declare
     rows_cursor refcursor;
-    rows_found jsonb;
+    rows_found json;
 begin
     perform set_config('transaction_read_only', 'on', true);
     perform set_config('search_path', p_search_path, true);
     open rows_cursor for execute format(
-        E'select jsonb_agg(to_jsonb(export)) from (select * from (\n%s\n) as q limit %s) as export',
+        E'select json_agg(row_to_json(export.*)) from (select * from (\n%s\n) as q limit %s) as export',
         p_sql, p_limit
     );
     fetch rows_cursor into rows_found;
@@ -59,25 +108,43 @@ begin
     return coalesce(rows_found, '[]');
 end
 $$;
-comment on function first_rows_as_reader is $$
+comment on function preview_as_reader is $$
 The first rows of p_sql, a SELECT that explain_as_reader accepted, with
 csv_reader's rights; the transaction only reads from here on.
 $$;
 
--- To own them the reader needs CREATE for a moment; the transaction hides it.
-do $$
+create or replace function find_relation_as_reader(p_source text, p_search_path text)
+returns regclass
+language plpgsql stable
+security definer
+set search_path to 'pg_catalog'
+as $$
 begin
-    if exists (
-        select from pg_proc
-        where oid in ('explain_as_reader'::regproc, 'first_rows_as_reader'::regproc)
-            and proowner <> 'csv_reader'::regrole
-    ) then
-        grant create on schema public to csv_reader;
-        alter function explain_as_reader owner to csv_reader;
-        alter function first_rows_as_reader owner to csv_reader;
-        revoke create on schema public from csv_reader;
-    end if;
+    return public.find_relation(p_source, p_search_path);
 end
 $$;
-revoke execute on function explain_as_reader, first_rows_as_reader from public;
-grant execute on function explain_as_reader, first_rows_as_reader to csv_service;
+comment on function find_relation_as_reader is $$
+The relation that p_source names for csv_reader under p_search_path; see find_relation.
+$$;
+
+-- To own them the reader needs CREATE for a moment; the transaction hides it.
+do $$
+declare
+    reader_function regprocedure;
+begin
+    for reader_function in
+        select oid from pg_proc
+        where oid in (
+            'explain_as_reader'::regproc, 'preview_as_reader'::regproc,
+            'find_relation_as_reader'::regproc
+        )
+            and proowner <> 'csv_reader'::regrole
+    loop
+        grant create on schema public to csv_reader;
+        execute format('alter function %s owner to csv_reader', reader_function);
+        revoke create on schema public from csv_reader;
+    end loop;
+end
+$$;
+revoke execute on function explain_as_reader, preview_as_reader from public;
+grant execute on function explain_as_reader, preview_as_reader to csv_service;

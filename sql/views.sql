@@ -61,7 +61,14 @@ select
     round(l.rows / t.seconds)::bigint as rows_per_second,
     case when e.status = 'processing' and l.rows > 0 then
         round(greatest(0, e.estimated_rows - l.rows) * t.seconds / l.rows)::bigint
-    end as eta_seconds
+    end as eta_seconds,
+    e.search_path,
+    e.relations,
+    e.encoding,
+    e.force_quote,
+    e.decimal_comma,
+    e.line_break_text,
+    e.digits_as_text
 from exports as e
 left join lateral (
     select sum(coalesce(tuples_processed, 0) + told.rows) as rows,
@@ -157,7 +164,7 @@ $$;
 
 create or replace view sources as
 select
-    c.oid::regclass::text as source,
+    readable(c.oid::regclass::text) as source,
     case c.relkind
         when 'r' then 'table'
         when 'p' then 'partitioned table'
@@ -165,16 +172,16 @@ select
         when 'm' then 'materialized view'
         when 'f' then 'foreign table'
     end as kind,
-    obj_description(c.oid, 'pg_class') as comment,
+    readable(obj_description(c.oid, 'pg_class')) as comment,
     coalesce(size.rows, 0)::bigint as estimated_rows,
     coalesce(size.bytes, 0)::bigint as bytes,
     (
         select jsonb_agg(
             jsonb_build_object(
-                'name', attname,
-                'type', format_type(atttypid, atttypmod),
+                'name', readable(attname),
+                'type', readable(format_type(atttypid, atttypmod)),
                 'nullable', not attnotnull,
-                'comment', col_description(attrelid, attnum)
+                'comment', readable(col_description(attrelid, attnum))
             )
             order by attnum
         )
@@ -184,15 +191,19 @@ select
     ) as columns
 from pg_class as c
 join pg_namespace as n on n.oid = c.relnamespace
+-- From the catalogs alone: pg_table_size and pg_partition_tree would wait for locks.
 cross join lateral (
-    select sum(greatest(part.reltuples, 0)) as rows, sum(pg_table_size(part.oid)) as bytes
-    from pg_class as part
-    where part.oid = any(
-        case c.relkind
-            when 'p' then array(select relid::oid from pg_partition_tree(c.oid) where isleaf)
-            else array[c.oid]
-        end
+    with recursive parts (id) as (
+        select c.oid
+        union all
+        select inhrelid from parts join pg_inherits on inhparent = id and c.relkind = 'p'
     )
+    select
+        sum(greatest(part.reltuples, 0)) as rows,
+        sum((part.relpages + coalesce(toast.relpages, 0)) * current_setting('block_size')::bigint) as bytes
+    from parts
+    join pg_class as part on part.oid = parts.id and part.relkind <> 'p'
+    left join pg_class as toast on toast.oid = part.reltoastrelid
 ) as size
 where c.relkind in ('r', 'p', 'v', 'm', 'f')
     and not c.relispartition
@@ -202,5 +213,5 @@ where c.relkind in ('r', 'p', 'v', 'm', 'f')
     and has_any_column_privilege('csv_reader', c.oid, 'select');
 comment on view sources is $$
 What csv_reader may read: each relation, as an export may name it, with those
-of its columns that it may read.  Rows are the planner's estimate.
+of its columns that it may read.  Rows and bytes are the planner's estimates.
 $$;

@@ -16,9 +16,9 @@ from . import (
     problems,
     sources,
 )
-from .keys import EVENTS
+from .keys import EVENTS, SETTINGS
 
-LARGEST_BODY = 1024 * 1024
+OTHERS_IN_BODY = 1024 * 1024  # bytes of a request besides its query
 
 
 def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
@@ -35,7 +35,9 @@ def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
 def create_monitor(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     """Return what a worker alone has to say: health and metrics."""
     app = web.Application(
-        middlewares=[problems.middleware], client_max_size=LARGEST_BODY
+        middlewares=[problems.middleware],
+        # JSON may escape each character of a query.
+        client_max_size=2 * resources[SETTINGS].max_query_bytes + OTHERS_IN_BODY,
     )
     app.update(resources)  # type: ignore[arg-type]
     app.add_routes(health.routes)

@@ -3,24 +3,42 @@
 import asyncio
 import base64
 import binascii
+import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from aiohttp import web
+from psycopg.errors import QueryCanceled
 from pydantic import TypeAdapter, ValidationError
 
-from ..copy import preview
+from ..copy import PREVIEW_PATIENCE, preview
 from ..queue import Export, KeyReused, Status
 from .download import send_file
 from .keys import QUEUE, SETTINGS, SOURCES, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
-from .problems import Problem, refusing
+from .problems import Problem, refused, refusing
 
 routes = web.RouteTableDef()
 
 KEY = TypeAdapter(IdempotencyKey)
 PREVIEW_ROWS = 10
+CHARSETS = {
+    "UTF8": "utf-8", "UTF-16LE": "utf-16",
+    "LATIN1": "iso-8859-1", "LATIN2": "iso-8859-2", "LATIN3": "iso-8859-3",
+    "LATIN4": "iso-8859-4", "LATIN5": "iso-8859-9", "LATIN6": "iso-8859-10",
+    "LATIN7": "iso-8859-13", "LATIN8": "iso-8859-14", "LATIN9": "iso-8859-15",
+    "LATIN10": "iso-8859-16", "ISO_8859_5": "iso-8859-5", "ISO_8859_6": "iso-8859-6",
+    "ISO_8859_7": "iso-8859-7", "ISO_8859_8": "iso-8859-8",
+    "WIN866": "ibm866", "WIN874": "windows-874", "WIN1250": "windows-1250",
+    "WIN1251": "windows-1251", "WIN1252": "windows-1252", "WIN1253": "windows-1253",
+    "WIN1254": "windows-1254", "WIN1255": "windows-1255", "WIN1256": "windows-1256",
+    "WIN1257": "windows-1257", "WIN1258": "windows-1258",
+    "KOI8R": "koi8-r", "KOI8U": "koi8-u", "EUC_JP": "euc-jp", "SJIS": "shift_jis",
+    "EUC_KR": "euc-kr", "EUC_CN": "gb2312", "GBK": "gbk", "GB18030": "gb18030",
+    "BIG5": "big5",
+}  # fmt: skip
 CANONICAL_ID = TypeAdapter(UUID)
 
 
@@ -30,11 +48,15 @@ async def submit(request: web.Request) -> web.Response:
     with refusing():
         options = SubmitOptions.of(request.query)
         key = KEY.validate_python(request.headers.get("Idempotency-Key"))
-    values = wanted.values(request.app[SETTINGS].default_source)
+    values = wanted.values(
+        request.app[SETTINGS].default_source, request.app[SOURCES].search_path
+    )
     if options.dry_run:
-        return await _preview(request, values)
+        with refused(wanted.query):
+            return await _preview(request, values)
     try:
-        export = await request.app[QUEUE].submit(values, key)
+        with refused(wanted.query):
+            export = await request.app[QUEUE].submit(values, key)
     except KeyReused:
         raise Problem(
             "key-reused", "This Idempotency-Key came with another request before."
@@ -133,15 +155,68 @@ async def _wanted(request: web.Request) -> ExportRequest:
     if body and request.content_type != "application/json":
         raise Problem(415, "The body is JSON; say so: Content-Type: application/json.")
     with refusing():
-        return ExportRequest.model_validate_json(body) if body else ExportRequest()
+        wanted = (
+            ExportRequest.model_validate(_parsed(body)) if body else ExportRequest()
+        )
+    most = request.app[SETTINGS].max_query_bytes
+    if wanted.query and len(wanted.query.encode()) > most:
+        raise Problem(
+            "invalid",
+            f"query: it is longer than {most:,} bytes, which is MAX_QUERY_BYTES",
+        )
+    return wanted
+
+
+def _parsed(body: bytes) -> Any:
+    """Return the JSON of *body*, with all digits of its numbers."""
+    try:
+        parsed = json.loads(
+            body,
+            parse_float=Decimal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_members,
+        )
+        if b"\\u" in body:  # the halves of a pair alone are no text
+            json.dumps(parsed, ensure_ascii=False, default=str).encode()
+    except (ValueError, RecursionError) as error:
+        raise Problem("malformed", f"The body is not JSON: {error}.") from None
+    if not isinstance(parsed, dict):
+        raise Problem("invalid", "The body is not a JSON object.")
+    return parsed
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there more than once")
+    return members
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
 
 
 async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response:
     """Answer with what the export would be; nothing is stored."""
     export = await request.app[QUEUE].dry_run(values)
-    columns, rows = await asyncio.to_thread(
-        preview, request.app[SOURCES], export.sql_text, export, PREVIEW_ROWS
-    )
+    try:
+        columns, rows = await asyncio.to_thread(
+            preview,
+            request.app[SOURCES],
+            export.sql_text,
+            export,
+            PREVIEW_ROWS,
+            export.search_path,
+        )
+    except QueryCanceled:
+        raise Problem(
+            "slow-preview",
+            f"The first rows are not found within {PREVIEW_PATIENCE:g} seconds."
+            " The export can be started all the same.",
+            hint="An index on what is filtered or sorted by may help; so does no order.",
+        ) from None
     shown = Preview(
         select=export.sql_text,
         estimated_rows=export.estimated_rows,
@@ -166,14 +241,20 @@ def _media_type(export: Export) -> str:
     match export.compression, export.format:
         case ("none", "csv"):
             header = "present" if export.header else "absent"
-            return f"text/csv; charset=utf-8; header={header}"
+            return f"text/csv{_charset(export.encoding)}; header={header}"
         case ("none", "tsv"):
-            return "text/tab-separated-values; charset=utf-8"
+            return f"text/tab-separated-values{_charset(export.encoding)}"
         case ("none", _):
             return "application/jsonl; charset=utf-8"
         case (compression, _):
             return f"application/{compression}"
     raise AssertionError(export.compression)
+
+
+def _charset(encoding: str) -> str:
+    """Return the parameter that names PostgreSQL's *encoding* as IANA does."""
+    name = CHARSETS.get(encoding)
+    return f"; charset={name}" if name else ""
 
 
 async def find(request: web.Request) -> Export:

@@ -4,6 +4,7 @@ A field that is not given is left to the defaults of the table `exports`.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -19,14 +20,14 @@ from pydantic.alias_generators import to_camel
 from ..queue import Status
 
 # PostgreSQL's text has no NUL.
-Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=100_000)]
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Name = Annotated[
     str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=500)
 ]
 IdempotencyKey = (
     Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=255)] | None
 )
-Value = Text | bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
+Value = Text | bool | int | Decimal
 
 
 def _rfc_3339(given: object) -> object:
@@ -36,6 +37,12 @@ def _rfc_3339(given: object) -> object:
     return given
 
 
+def _without_mark(given: object) -> object:
+    return given.removeprefix("\ufeff") if isinstance(given, str) else given
+
+
+# Some editors put a byte order mark before what they save.
+Query = Annotated[Text, BeforeValidator(_without_mark)]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339)]
 
 
@@ -68,6 +75,24 @@ class Filter(_Body):
         Value | Annotated[list[Value], Field(min_length=1, max_length=10_000)] | None
     ) = None
 
+    def shown(self) -> dict[str, Any]:
+        """Return the filter as the table has it, with every digit of its numbers."""
+        shown = self.model_dump(exclude_unset=True, exclude_none=True)
+        match shown.get("value"):
+            case list(values):
+                shown["value"] = [_exact(value) for value in values]
+            case Decimal() as value:
+                shown["value"] = _exact(value)
+        return shown
+
+
+def _exact(value: object) -> object:
+    """Return a decimal as the float that it is, or else as its text."""
+    if isinstance(value, Decimal):
+        number = float(value)
+        return number if Decimal(repr(number)) == value else str(value)
+    return value
+
 
 class ExportRequest(_Body):
     """What to export: a relation and perhaps some of its rows, or a query.
@@ -82,7 +107,8 @@ class ExportRequest(_Body):
         default=None, examples=[["-signup_at", "id"]]
     )
     limit: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    query: Text | None = Field(default=None, examples=["select 1 as n"])
+    query: Query | None = Field(default=None, examples=["select 1 as n"])
+    search_path: Annotated[Name, Field(examples=["app, public"])] | None = None
 
     format: Literal["csv", "tsv", "jsonl"] | None = None
     compression: Literal["none", "gzip", "zstd"] | None = None
@@ -96,9 +122,18 @@ class ExportRequest(_Body):
         Annotated[str, Field(pattern=r'^[^\x00\r\n"]*$', max_length=100)] | None
     ) = None
     quote_all: bool | None = None
+    force_quote: Annotated[list[Name], Field(min_length=1, max_length=2000)] | None = (
+        None
+    )
     line_ending: Literal["lf", "crlf"] | None = None
     bom: bool | None = None
     formula_guard: bool | None = None
+    encoding: Annotated[Name, Field(max_length=40, examples=["WIN1252"])] | None = None
+    decimal_comma: bool | None = None
+    line_break_text: (
+        Annotated[str, Field(pattern=r"^[^\x00\r\n]*$", max_length=100)] | None
+    ) = None
+    digits_as_text: bool | None = None
     time_zone: Annotated[Name, Field(max_length=64)] | None = None
     filename: (
         Annotated[
@@ -111,19 +146,18 @@ class ExportRequest(_Body):
     run_at: Instant | None = None
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
 
-    def values(self, default_source: str) -> dict[str, Any]:
-        """Return the columns of `exports` to insert."""
+    def values(self, default_source: str, search_path: str | None) -> dict[str, Any]:
+        """Return the columns of `exports` to insert; *search_path* unless one is named."""
         values = self.model_dump(exclude_none=True)
         if self.filters is not None:
-            values["filters"] = [
-                one.model_dump(exclude_unset=True, exclude_none=True)
-                for one in self.filters
-            ]
+            values["filters"] = [one.shown() for one in self.filters]
         for sent, column in (("limit", "row_limit"), ("filename", "file_name")):
             if sent in values:
                 values[column] = values.pop(sent)
         if self.source is None and self.query is None:
             values["source"] = default_source
+        if search_path is not None:
+            values.setdefault("search_path", search_path)
         return values
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -23,6 +24,9 @@ TYPES = {
     "not-ended": (409, "The export has not ended yet"),
     "ended": (409, "The export has ended already"),
     "no-file": (409, "The export has ended without a file"),
+    "locked": (409, "A relation is locked"),
+    "slow-plan": (422, "Planning the query takes too long"),
+    "slow-preview": (422, "The preview takes too long"),
     "expired": (410, "The file is no longer kept"),
     "too-many": (429, "Too many exports are waiting"),
     "away": (503, "The database is not available"),
@@ -94,7 +98,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except web.HTTPException as error:
         return _of_http(request, error).response()
     except psycopg.Error as error:
-        return _of_database(error).response()
+        return of_database(error).response()
     except Exception:
         log.exception("%s %s", request.method, request.path)
         return Problem(500, "This is our fault; it has been logged.").response()
@@ -126,12 +130,64 @@ def _of_validation(error: ValidationError) -> Problem:
     detail = (
         f"{first['at']}: {first['detail']}" if first["at"] else str(first["detail"])
     )
-    malformed = error.errors()[0]["type"] == "json_invalid"
-    return Problem("malformed" if malformed else "invalid", detail, errors=found)
+    return Problem("invalid", detail, errors=found)
 
 
-def _of_database(error: psycopg.Error) -> Problem:
+@contextmanager
+def refused(query: str | None) -> Iterator[None]:
+    """Turn what PostgreSQL refuses in the block into a problem that points into *query*."""
+    try:
+        yield
+    except errors.QueryCanceled:
+        raise Problem(
+            "slow-plan",
+            "PostgreSQL takes too long to plan it: longer than SUBMIT_TIMEOUT.",
+            hint="Try a simpler query, or let an operator raise SUBMIT_TIMEOUT.",
+        ) from None
+    except psycopg.Error as error:
+        problem = of_database(error)
+        problem.more |= _place(error, query or "")
+        raise problem from error
+
+
+def _place(error: psycopg.Error, query: str) -> dict[str, int]:
+    """Return where in *query* PostgreSQL saw the error: all of it counted from 1."""
+    diag = error.diag
+    # explain_as_reader puts its own words on the line, or the two lines, before.
+    text = re.sub(r"^\s*;[;\s]*", "", query)
+    rest = diag.internal_query or ""
+    begins = 0
+    for _ in range(2):
+        _, _, rest = rest.partition("\n")
+        begins = len(diag.internal_query or "") - len(rest)
+        rest = rest.removesuffix("\n) as export (a)")
+        if rest and text.startswith(rest):
+            break
+    else:
+        return {}
+    if diag.internal_position is None:
+        return {}
+    position = int(diag.internal_position) - begins + len(query) - len(text)
+    if not 1 <= position <= len(query) + 1:
+        return {}
+    before = query[: position - 1]
+    return {
+        "position": position,
+        "line": before.count("\n") + 1,
+        "column": len(before) - (before.rfind("\n") + 1) + 1,
+    }
+
+
+def of_database(error: psycopg.Error) -> Problem:
+    """Return what an error of the queue's database is to a client."""
     code = error.sqlstate or ""
+    if isinstance(error, errors.LockNotAvailable):
+        return Problem(
+            "locked",
+            error.diag.message_primary or str(error),
+            headers={"Retry-After": "5"},
+            hint=error.diag.message_hint,
+        )
     if isinstance(error, errors.ConfigurationLimitExceeded):
         return Problem(
             "too-many",

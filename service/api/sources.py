@@ -2,14 +2,15 @@
 
 from aiohttp import web
 
-from .keys import QUEUE
+from .keys import QUEUE, SOURCES
 
 routes = web.RouteTableDef()
 
 
 @routes.get("/sources")
 async def list_sources(request: web.Request) -> web.Response:
-    found = await request.app[QUEUE].sources()
+    path = request.app[SOURCES].search_path or "public"
+    found = await request.app[QUEUE].sources(path)
     shown = ",".join(source.model_dump_json(by_alias=True) for source in found)
     return web.Response(
         text=f'{{"sources":[{shown}]}}', content_type="application/json"

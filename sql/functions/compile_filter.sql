@@ -13,7 +13,8 @@ declare
     value jsonb := p_filter -> 'value';
     elements integer;
     name text;
-    type text;
+    type_cast text;
+    is_text boolean;
     literals text[];
 begin
     if jsonb_typeof(p_filter) is distinct from 'object'
@@ -22,7 +23,7 @@ begin
     then
         raise invalid_parameter_value using
             message = format('%s is not a filter', p_filter),
-            hint = 'A filter is {"column": …, "op": …, "value": …}.';
+            hint = 'A filter is {"column": "...", "op": "...", "value": "..."}.';
     end if;
     if operator is null then
         raise invalid_parameter_value using
@@ -31,9 +32,19 @@ begin
                 select string_agg(key, ', ' order by key) from jsonb_object_keys(operators) as key
             ));
     end if;
-    select format('t.%I', attname), format_type(atttypid, null)
-    into name, type
-    from find_column(p_relation, p_filter ->> 'column');
+    -- A literal has the type of its column, but without the modifier and the
+    -- checks that only what is stored must obey: char(5) pads, a domain refuses.
+    select
+        format('t.%I', attname),
+        '::' || case nspname
+            when 'pg_catalog' then format_type(base.oid, -1)
+            else format('%I.%I', nspname, base.typname)
+        end,
+        base.typcategory = 'S'
+    into name, type_cast, is_text
+    from find_column(p_relation, p_filter ->> 'column')
+    join pg_type as base on base.oid = base_type(atttypid)
+    join pg_namespace on pg_namespace.oid = base.typnamespace;
 
     if op in ('isNull', 'notNull') then
         if value is not null then
@@ -65,12 +76,12 @@ begin
             hint = 'Ask for nulls by isNull and notNull.';
     end if;
     if op in ('like', 'ilike') then
-        name := name || '::text';
-        type := 'text';
+        -- citext and others have a LIKE of their own; what is no text becomes one.
+        name := name || case when is_text then '' else '::text' end;
+        type_cast := '';
     end if;
-    -- Typed by their column, so that a bad one is refused now.
     literals := array(
-        select format('%L::%s', element, type)
+        select format('%L', element) || type_cast
         from jsonb_array_elements_text(value) with ordinality as _ (element, n)
         order by n
     );
@@ -81,6 +92,6 @@ begin
 end
 $$;
 comment on function compile_filter is $$
-The condition that p_filter, {"column": …, "op": …, "value": …}, puts on the
+The condition that p_filter, {"column": ..., "op": ..., "value": ...}, puts on the
 rows of p_relation, as SQL in which the relation is t.
 $$;

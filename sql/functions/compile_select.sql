@@ -1,5 +1,5 @@
 create or replace function compile_select(
-    p_source text,
+    p_relation regclass,
     p_columns text[] default null,
     p_filters jsonb default null,
     p_order_by text[] default null,
@@ -9,20 +9,19 @@ returns text
 language plpgsql stable
 as $$
 declare
-    relation constant regclass := find_relation(p_source);
     columns text;
     conditions text;
     ordering text;
 begin
-    select string_agg(format('t.%I', (find_column(relation, name)).attname), ', ' order by n)
+    select string_agg(format('t.%I', (find_column(p_relation, name)).attname), ', ' order by n)
     into columns
     from unnest(p_columns) with ordinality as _ (name, n)
     where name is not null;  -- columns_are_named refuses the others
 
-    conditions := compile_filters(relation, p_filters);
+    conditions := compile_filters(p_relation, p_filters);
 
     select string_agg(
-        format('t.%I', (find_column(relation, regexp_replace(name, '^-', ''))).attname)
+        format('t.%I', (find_column(p_relation, regexp_replace(name, '^-', ''))).attname)
             || case when name like '-%' then ' desc' else '' end,
         ', ' order by n
     )
@@ -34,7 +33,7 @@ begin
         select format('select %s from %I.%I as t', coalesce(columns, '*'), nspname, relname)
         from pg_class
         join pg_namespace on pg_namespace.oid = relnamespace
-        where pg_class.oid = relation
+        where pg_class.oid = p_relation
     )
         || coalesce(' where ' || conditions, '')
         || coalesce(' order by ' || ordering, '')
@@ -42,8 +41,8 @@ begin
 end
 $$;
 comment on function compile_select is $$
-The SELECT that exports p_columns (null: all) of those rows of the relation
-p_source that pass all p_filters, sorted by p_order_by ("-name": descending).
+The SELECT that exports p_columns (null: all) of those rows of p_relation
+that pass all p_filters, sorted by p_order_by ("-name": descending).
 
 Every name in the result is qualified and quoted, every value a typed literal.
 $$;

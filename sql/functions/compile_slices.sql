@@ -10,13 +10,16 @@ begin
     select * into wanted from exports
     where id = p_id and query is null and row_limit is null
         and coalesce(cardinality(order_by), 0) = 0;
+    if not found then
+        return;
+    end if;
+    relation := find_relation_as_reader(wanted.source, wanted.search_path);
     -- Names may have come to mean something else since it was submitted.
-    if not found or wanted.sql_text is distinct from compile_select(
-        wanted.source, wanted.columns, wanted.filters
+    if wanted.sql_text is distinct from compile_select(
+        relation, wanted.columns, wanted.filters
     ) then
         return;
     end if;
-    relation := find_relation(wanted.source);
     if (select relkind from pg_class where oid = relation) not in ('r', 'p', 'm') then
         return;
     end if;

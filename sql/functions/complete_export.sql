@@ -31,7 +31,7 @@ $$;
 comment on function complete_export is $$
 processing -> completed: the whole file is on disk under the attempt's name.
 
-Its receipt has p_columns ([{"name": …, "type": …}]) as they were at
+Its receipt has p_columns ([{"name": ..., "type": ...}]) as they were at
 p_snapshot_at.  It is kept for p_retention, or for ever.  False if p_attempt no longer holds
 the export; then the file is debris.
 $$;

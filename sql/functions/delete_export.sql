@@ -1,6 +1,7 @@
 create or replace function delete_export(p_id uuid)
 returns text
 language sql
+set search_path to public, pg_temp
 as $$
     delete from exports where id = p_id
     returning coalesce(file_path, '');

@@ -1,10 +1,12 @@
-create or replace function find_relation(p_source text)
+create or replace function find_relation(p_source text, p_search_path text)
 returns regclass
 language plpgsql stable
+set search_path to 'pg_catalog'
 as $$
 declare
     relation regclass;
 begin
+    perform set_config('search_path', p_search_path, true);
     begin
         relation := to_regclass(p_source);
     exception when invalid_name or syntax_error then
@@ -24,5 +26,6 @@ begin
 end
 $$;
 comment on function find_relation is $$
-The table or view that p_source names: as in SQL, or bare in mixed case.
+The table or view that p_source names under p_search_path: as in SQL, or bare in
+mixed case.
 $$;

@@ -7,21 +7,23 @@ create or replace function preview_export(
     p_query text default null,
     out sql_text text,
     out estimated_rows bigint,
-    out first_rows jsonb
+    out first_rows json
 )
 language plpgsql
 as $$
+declare
+    path text;
 begin
     begin
-        insert into exports (source, columns, filters, order_by, row_limit, query)
+        insert into public.exports (source, columns, filters, order_by, row_limit, query)
         values (p_source, p_columns, p_filters, p_order_by, p_limit, p_query)
-        returning exports.sql_text, exports.estimated_rows
-        into preview_export.sql_text, preview_export.estimated_rows;
+        returning exports.sql_text, exports.estimated_rows, exports.search_path
+        into preview_export.sql_text, preview_export.estimated_rows, path;
         raise exception using errcode = 'P0DRY';
     exception when sqlstate 'P0DRY' then
         null;  -- the insert is undone; variables keep what it returned
     end;
-    first_rows := first_rows_as_reader(sql_text, current_setting('search_path'));
+    first_rows := public.preview_as_reader(sql_text, path);
 end
 $$;
 comment on function preview_export is $$

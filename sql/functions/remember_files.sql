@@ -1,6 +1,7 @@
 create or replace function remember_files()
 returns trigger
 language plpgsql
+set search_path to public, pg_temp
 as $$
 begin
     insert into deleted_files (name)

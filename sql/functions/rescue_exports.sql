@@ -1,6 +1,7 @@
 create or replace function rescue_exports()
 returns setof exports
 language sql
+set search_path to public, pg_temp
 as $$
     update exports
     set transition = 'rescue',

@@ -1,6 +1,7 @@
 create or replace function retry_export(p_id uuid)
 returns export_status
 language plpgsql
+set search_path to public, pg_temp
 as $$
 declare
     outcome export_status;

@@ -129,8 +129,8 @@ class Ours(Queue):
         await self.conn.execute("alter table exports disable trigger submit")
         await self.conn.execute(
             "insert into exports (query, sql_text, delimiter, header, null_text,"
-            " quote_all, line_ending, bom, formula_guard)"
-            " select 'select 1', 'select 1', ',', true, '', false, 'lf', false, false"
+            " quote_all, line_ending, bom, formula_guard, decimal_comma, digits_as_text)"
+            " select 'select 1', 'select 1', ',', true, '', false, 'lf', false, false, false, false"
             " from generate_series(1, %s)",
             [count],
         )

@@ -85,7 +85,10 @@ async def test_cancel_is_idempotent(api: Service) -> None:
         (b'{"query": "delete from users"}', 422, "permission denied"),
         (b'{"query": "select * from exports"}', 422, "permission denied"),
         (b'{"query": "select ' + b"(" * 20_000 + b'1"}', 422, ""),
-        (b'{"query": "' + b"x" * 2_000_000 + b'"}', 413, "larger"),
+        (b'{"query": "' + b"x" * 2_000_000 + b'"}', 422, "MAX_QUERY_BYTES"),
+        (b'{"query": "' + b"x" * 4_000_000 + b'"}', 413, "larger"),
+        (b'{"limit": 1, "limit": 2}', 400, "more than once"),
+        (b'{"source": "users", "limit": NaN}', 400, "NaN"),
     ],
     ids=lambda value: repr(value)[:40] if isinstance(value, bytes) else None,
 )

@@ -129,8 +129,8 @@ async def test_the_worker_trusts_no_row_either(start: Start, conn: Any) -> None:
     ):
         conn.execute(
             "insert into exports (query, sql_text, delimiter, header, null_text,"
-            " quote_all, line_ending, bom, formula_guard)"
-            " values ('x', %s, ',', true, '', false, 'lf', false, false)",
+            " quote_all, line_ending, bom, formula_guard, decimal_comma, digits_as_text)"
+            " values ('x', %s, ',', true, '', false, 'lf', false, false, false, false)",
             [text],
         )
     service = await start()

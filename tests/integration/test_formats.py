@@ -244,7 +244,7 @@ def test_a_formula_guard_touches_texts_alone(database: str) -> None:
     body = copied(database, Format(formula_guard=True, header=False), FORMULAS)
     (row,) = csv.reader(io.StringIO(body.decode(), newline=""))
     assert row == [
-        "1", "'=cmd|'/c calc'!A1", "-5", "'-5", "'+1 234", "'@x", "2020-01-02",
+        "1", "'=cmd|'/c calc'!A1", "-5", "-5", "'+1 234", "'@x", "2020-01-02",
         "Zoë ☃", "two\nlines", "0012",
     ]  # fmt: skip
 

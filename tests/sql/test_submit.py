@@ -69,6 +69,20 @@ def test_a_mixed_case_name_needs_no_quotes(conn: Conn) -> None:
             "with a as (select 1) select * from a",
         ),
         ("select 'a;'", "select 'a;'"),
+        # What psql accepts around a statement.
+        ("select 1; -- done", "select 1"),
+        ("select 1;;", "select 1"),
+        ("select 1; /* a /* nested */ comment */ ; -- and more\n;", "select 1"),
+        ("; select 1;", "select 1"),
+        ("\ufeffselect 1; -- byte order mark", "select 1"),
+        ("select ';-- a' as a; --b", "select ';-- a' as a"),
+        ("select $$;--$$ as a;/*x*/", "select $$;--$$ as a"),
+        ('select 1 as ";--"', 'select 1 as ";--"'),
+        (
+            "select 1 -- what; /* why\n + 2 -- */",
+            "select 1 -- what; /* why\n + 2 -- */",
+        ),
+        ("select 1 -- a; -- b\n; -- c", "select 1 -- a; -- b\n"),
     ],
 )
 def test_a_query_is_taken_as_it_is(conn: Conn, query: str, text: str) -> None:
@@ -87,7 +101,6 @@ def test_a_query_is_taken_as_it_is(conn: Conn, query: str, text: str) -> None:
         ),
         ("select 1) TO PROGRAM 'id' --", errors.SyntaxError, ")"),
         ("select 1) x, (select 2", errors.SyntaxError, ")"),
-        ("select 1; -- comment", errors.SyntaxError, ";"),
         ("delete from users returning *", errors.InsufficientPrivilege, "users"),
         (
             "with gone as (delete from users returning *) select * from gone",

@@ -1,0 +1,107 @@
+create or replace function prepare_export(p_wanted exports, p_is_of_session boolean)
+returns exports
+language plpgsql
+set search_path to public, pg_temp
+as $$
+declare
+    wanted exports := p_wanted;
+    max_pending bigint;
+    explained jsonb;
+begin
+    if (
+        wanted.status, wanted.attempt, wanted.failures, wanted.rows, wanted.bytes
+    ) is distinct from ('pending'::export_status, 0, 0::smallint, 0::bigint, 0::bigint)
+        or num_nonnulls(
+            wanted.worker, wanted.lease_expires_at, wanted.sha256, wanted.error,
+            wanted.started_at, wanted.finished_at, wanted.expires_at,
+            wanted.result_columns, wanted.snapshot_at, wanted.transition, wanted.relations
+        ) > 0
+        or wanted.history <> '[]'
+    then
+        raise check_violation using
+            message = 'an export starts as pending, with nothing done yet',
+            hint = 'Insert only what you ask for: source and columns, or query; priority, run_at, max_attempts.';
+    end if;
+    if readable(wanted::text) <> wanted::text then
+        raise character_not_in_repertoire using
+            message = 'the request is not in UTF-8', hint = 'Set client_encoding to UTF8.';
+    end if;
+    max_pending := nullif(current_setting('exports.max_pending', true), '');
+    if max_pending is not null and exists (
+        select from exports where status = 'pending' offset max_pending - 1 limit 1
+    ) then
+        raise configuration_limit_exceeded using
+            message = format('%s exports are waiting already', max_pending),
+            hint = 'Submit it again when some of them are done.';
+    end if;
+    wanted.created_at := clock_timestamp();
+    -- The past means now: so the exports of one statement have a place each.
+    wanted.run_at := greatest(wanted.run_at, wanted.created_at);
+    if wanted.source is null and wanted.query is null then
+        wanted.source := coalesce(
+            nullif(current_setting('exports.default_source', true), ''), 'users'
+        );
+    end if;
+    wanted.encoding := find_encoding(wanted.encoding);
+    if wanted.format is distinct from 'jsonl' then
+        wanted.decimal_comma := coalesce(wanted.decimal_comma, false);
+        wanted.delimiter := coalesce(
+            wanted.delimiter,
+            case when wanted.format = 'tsv' then E'\t' when wanted.decimal_comma then ';' else ',' end
+        );
+        wanted.header := coalesce(wanted.header, true);
+        wanted.null_text := coalesce(wanted.null_text, '');
+        wanted.quote_all := coalesce(wanted.quote_all, false);
+        wanted.bom := coalesce(
+            wanted.bom,
+            wanted.encoding = 'UTF-16LE'
+                or wanted.profile = 'excel' and wanted.header and wanted.encoding = 'UTF8',
+            false
+        );
+        wanted.formula_guard := coalesce(wanted.formula_guard, wanted.profile = 'excel', false);
+        wanted.digits_as_text := coalesce(wanted.digits_as_text, false);
+    end if;
+    wanted.line_ending := coalesce(
+        wanted.line_ending, case wanted.profile when 'excel' then 'crlf' else 'lf' end
+    );
+    perform now() at time zone wanted.time_zone;  -- is there such a one?
+    if wanted.query !~ '[^[:space:]]' then
+        wanted.sql_text := '';
+        return wanted;  -- a_query_is_not_blank refuses it
+    elsif wanted.query is null then
+        wanted.sql_text := compile_select(
+            find_relation_as_reader(wanted.source, wanted.search_path),
+            wanted.columns, wanted.filters, wanted.order_by, wanted.row_limit
+        );
+    else
+        wanted.sql_text := trim_query(wanted.query);
+    end if;
+    explained := explain_as_reader(wanted.sql_text, wanted.search_path);
+    wanted.estimated_rows := least(
+        (explained -> 'plan' ->> 'Plan Rows')::numeric, 9223372036854775807
+    );
+    if wanted.query is not null then
+        wanted.relations := explained -> 'relations';
+    end if;
+    if p_is_of_session then
+        perform refuse_other_meanings(wanted);
+    end if;
+    if wanted.force_quote is not null then
+        perform explain_as_reader(
+            format(
+                E'select %s from (\n%s\n) as export',
+                (select string_agg('export.' || quote_ident(name), ', ') from unnest(wanted.force_quote) as name),
+                wanted.sql_text
+            ),
+            wanted.search_path
+        );
+    end if;
+    return wanted;
+end
+$$;
+comment on function prepare_export is $$
+The row that p_wanted becomes: with defaults filled in, compiled, and checked; or an error.
+
+If p_is_of_session, its search_path is that of the session, and names have to
+mean the same to the session and to csv_reader.
+$$;
