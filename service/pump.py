@@ -3,8 +3,14 @@
 Over a plain connection it speaks PostgreSQL's protocol itself, on the socket
 of an idle libpq connection, and returns that connection idle: libpq would
 allocate, copy and hand over each row by itself.  Many rows are taken apart at
-once, which is exact: CSV has no NUL, and a message of less than 16 MB begins
-with "d" and a NUL.  Whatever else is in a buffer is read message by message.
+once, by what stands between them: the header of a message of less than 16 MB, "d",
+a NUL and three bytes of its length.  CSV has no NUL; so one in a row says that
+something else is between the rows, or that the cut was wrong.  There is one
+wrong cut without a NUL: "d" and a NUL may be within the length of a message of
+16 MB or more.  Such a message does not end in a buffer of less than that, hence
+it is the last one in it, and a cut in its header is the last cut.  It makes the
+row before longer than its own header says, which is compared.  Whatever is in
+doubt is read message by message.
 
 Over TLS the bytes on the socket are not ours to read; there libpq does it,
 without blocking: `get_copy_data(0)` would, with the interpreter lock held.
@@ -30,6 +36,7 @@ ENOUGH = BLOCK // 2  # bytes worth looking at while more are coming
 NAP = 0.0002  # seconds in which they come: fewer wake-ups, for the server as well
 LOOK_EVERY = 500  # milliseconds between calls of `look` while nothing arrives
 SEND_PATIENCE = 30.0  # seconds for the server to take the command
+HUGE = 1 << 24  # bytes from which on a length has no NUL in front
 BOM = b"\xef\xbb\xbf"
 
 split = re.compile(rb"d\0[\s\S]{3}").split  # by the headers of CopyData
@@ -170,11 +177,15 @@ class _Wire(_Source):
     def _many(self) -> tuple[int, bytes] | None:
         """Take the whole rows, if the buffer has nothing but rows."""
         data = memoryview(self._buffer)[: self._filled]
-        if bytes(data[:2]) != b"d\0" or self._filled < 5:
+        if bytes(data[:2]) != b"d\0" or not 5 <= self._filled < HUGE:
             return None
         rows = split(data)
         last = rows.pop()
         start = self._filled - len(last) - 5
+        if len(rows) > 1:  # the one before must end where the last one begins
+            before = len(rows[-1]) + 5
+            if self._size(start - before) != before:
+                return None
         size = self._size(start) - 5
         rest = start
         if len(last) >= size:
@@ -208,8 +219,13 @@ class _Wire(_Source):
             at = end
         data.release()
         self._drop(at)
-        if self._filled >= 5 and self._size(0) > len(self._buffer):
-            self._buffer += bytes(self._size(0) - len(self._buffer))
+        needed = self._size(0) if self._filled >= 5 else 0
+        if needed > len(self._buffer):
+            self._buffer += bytes(needed - len(self._buffer))
+        elif at and len(self._buffer) > BLOCK >= max(needed, self._filled):
+            del self._buffer[
+                BLOCK:
+            ]  # a huge message was there: keep no memory for more
         return (len(rows), self._join(rows)) if rows else None
 
     def _size(self, at: int) -> int:
