@@ -185,7 +185,7 @@ async def test_every_option_reaches_the_server(waiting: Shell) -> None:
         *("--where", "country in DE,SE", "--where", "email is not null"),
         *("--format", "csv", "--compression", "gzip", "--delimiter", "tab"),
         *("--no-header", "--null-text", "-", "--quote-all", "--line-ending", "crlf"),
-        *("--bom", "--formula-guard", "--time-zone", "Asia/Tokyo"),
+        *("--no-bom", "--formula-guard", "--time-zone", "Asia/Tokyo"),
         *("--filename", "ü.csv", "--priority", 8, "--run-at", "2999-01-01T00:00:00Z"),
         *("--max-attempts", 2, "--idempotency-key", "one"),
     )
@@ -207,7 +207,7 @@ async def test_every_option_reaches_the_server(waiting: Shell) -> None:
             "nullText": "-",
             "quoteAll": True,
             "lineEnding": "crlf",
-            "bom": True,
+            "bom": False,
             "formulaGuard": True,
             "timeZone": "Asia/Tokyo",
             "filename": "ü.csv",

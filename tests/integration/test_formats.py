@@ -89,7 +89,7 @@ def fill(conn: Connection[Any], table: Any) -> None:
     )
     for row in rows:
         marks = sql.SQL(", ").join(
-            sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(kind))
+            sql.SQL("({})::{}").format(sql.Literal(value), sql.SQL(kind))
             for value, (_, kind) in zip(row, columns)
         )
         conn.execute(sql.SQL("insert into random values ({})").format(marks))
