@@ -75,9 +75,9 @@ def test_a_server_that_is_away_for_a_while(
 ) -> None:
     postgres, world = restarted
     ids = world.submit(*[SLOW, LARGE] * 3)
-    worker = world.start()
     api = world.start("serve", "--slots", "0")
     url = api.url()
+    worker = world.start()  # last: the first export is over after some seconds
     world.until_copying(ids[0])
     postgres.stop(how)
     for path in ("/health", "/exports", f"/exports/{ids[0]}"):
