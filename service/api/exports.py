@@ -14,6 +14,7 @@ from psycopg.errors import QueryCanceled
 from pydantic import TypeAdapter, ValidationError
 
 from ..copy import PREVIEW_PATIENCE, preview
+from ..fence import unique_names
 from ..queue import Export, KeyReused, Status
 from .download import send_file
 from .keys import QUEUE, SETTINGS, SOURCES, STORAGE
@@ -220,7 +221,11 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
     shown = Preview(
         select=export.sql_text,
         estimated_rows=export.estimated_rows,
-        columns=[column.model_dump() for column in columns],
+        # Named as in the rows, where no name can stand twice.
+        columns=[
+            column.model_dump() | {"name": name}
+            for column, name in zip(columns, unique_names(columns))
+        ],
         rows=rows,
     )
     return web.Response(

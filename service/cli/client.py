@@ -38,11 +38,22 @@ GATEWAYS = (502, 503, 504)  # what stands before a server, or it, says: not now
 
 
 class Refused(Exception):
-    """The server says no; the text is its reason, *hint* what might help."""
+    """The server says no; the text is its reason, *hint* what might help.
 
-    def __init__(self, reason: str, hint: str | None = None) -> None:
+    *line* and *column*, from 1, are where in the query that was.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        hint: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
         super().__init__(reason)
         self.hint = hint
+        self.line = line
+        self.column = column
 
 
 class Away(Exception):
@@ -348,7 +359,9 @@ class Client:
         reason = str(problem.get("detail") or problem.get("title") or said)
         if answer.status in GATEWAYS:
             raise Away(f"{self.url.with_user(None)} is not ready: {reason}")
-        raise Refused(reason, problem.get("hint"))
+        raise Refused(
+            reason, problem.get("hint"), problem.get("line"), problem.get("column")
+        )
 
 
 class _Tries:

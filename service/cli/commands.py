@@ -13,6 +13,7 @@ from uuid import UUID
 import click
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
+from rich.cells import cell_len
 from yarl import URL
 
 from . import download as downloads
@@ -30,14 +31,15 @@ Exit codes:
 """
 FORMAT = click.Choice(["csv", "tsv", "jsonl"])
 COMPRESSION = click.Choice(["none", "gzip", "zstd"])
+AROUND = 60  # characters on each side of an error's place
 STATUS = click.Choice(list(live.STYLES))
 
 
 class Failure(click.ClickException):
-    """One line for the person, and an exit code for the script."""
+    """One line for the person, perhaps an excerpt, and an exit code for the script."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(live.line(message))
+    def __init__(self, message: str, excerpt: str = "") -> None:
+        super().__init__(live.line(message) + excerpt)
 
 
 class Unreachable(Failure):
@@ -45,13 +47,16 @@ class Unreachable(Failure):
 
 
 @contextmanager
-def failing() -> Iterator[None]:
-    """Turn what can go wrong with a server or a file into a `Failure`."""
+def failing(query: str | None = None) -> Iterator[None]:
+    """Turn what can go wrong with a server or a file into a `Failure`.
+
+    It points at the place in *query* that the server names.
+    """
     try:
         yield
     except Refused as error:
         hint = f" (hint: {error.hint})" if error.hint else ""
-        raise Failure(f"{error}{hint}") from error
+        raise Failure(f"{error}{hint}", excerpt(query, error)) from error
     except Away as error:
         raise Unreachable(f"{error} (--url names another server)") from error
     except BrokenPipeError:
@@ -59,6 +64,19 @@ def failing() -> Iterator[None]:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         raise Failure(f"{name}{error.strerror or error}") from error
+
+
+def excerpt(query: str | None, error: Refused) -> str:
+    """Return the line of *query* that is meant, with a caret below, as psql does."""
+    if not (query and error.line and error.column):
+        return ""
+    text = query.split("\n")[error.line - 1].rstrip("\r")
+    # Only the part around the place, if the line is long.
+    begin = max(0, error.column - 1 - AROUND)
+    shown = live.line(text[begin : error.column - 1 + AROUND])
+    before = live.line(text[begin : error.column - 1])
+    label = f"LINE {error.line}: {'...' if begin else ''}"
+    return f"\n{label}{shown}\n{' ' * (len(label) + cell_len(before))}^"
 
 
 def read_by(parse: Callable[[str], Any]) -> Callable[..., Any]:
@@ -88,10 +106,15 @@ def names(text: str) -> list[str]:
 
 
 def sql(text: str) -> str:
-    """Read a text, `@FILE` that has it, or `-` for the standard input."""
+    """Read a text, `@FILE` that has it, or `-` for the standard input.
+
+    Without the byte order mark that some editors put before it.
+    """
     if text == "-":
-        return sys.stdin.read()
-    return Path(text[1:]).read_text() if text.startswith("@") else text
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        text = Path(text[1:]).read_text(encoding="utf-8")
+    return text.removeprefix("\ufeff")
 
 
 def delimiter(text: str) -> str:
@@ -111,7 +134,7 @@ def asking(
                     await work(client, **options)
 
             try:
-                with failing():
+                with failing(options.get("query")):
                     asyncio.run(ask())
             except KeyboardInterrupt:
                 raise click.exceptions.Exit(130) from None
@@ -191,6 +214,27 @@ to_output = click.option(
 @click.option("--line-ending", type=click.Choice(["lf", "crlf"]))
 @click.option("--bom/--no-bom", default=None)
 @click.option("--formula-guard/--no-formula-guard", default=None)
+@click.option(
+    "--encoding", metavar="NAME", help="WIN1252, UTF-16LE, ...  [default: UTF8]"
+)
+@click.option(
+    "--force-quote",
+    callback=read_by(names),
+    metavar="A,B",
+    help="columns whose values are always quoted",
+)
+@click.option("--decimal-comma/--no-decimal-comma", default=None)
+@click.option(
+    "--line-break-text", metavar="TEXT", help="what replaces line breaks in values"
+)
+@click.option(
+    "--digits-as-text/--no-digits-as-text",
+    default=None,
+    help="have spreadsheets keep leading zeros and long numbers",
+)
+@click.option(
+    "--search-path", metavar="A,B", help="the schemas in which names are looked up"
+)
 @click.option("--time-zone", metavar="NAME")
 @click.option("--filename", metavar="NAME", help="what downloads are called")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 goes first")

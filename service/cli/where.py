@@ -25,18 +25,19 @@ COMPARISONS = {
     "ilike": "ilike",
 }
 QUOTED = r"'(?:[^']|'')*'"
-COLUMN = r"""(?P<column>"(?:[^"]|"")+"|[^\s"'=!<>]+)"""
-NULL = re.compile(rf"{COLUMN}\s+is\s+(?P<no>not\s+)?null", re.IGNORECASE)
-LIST = re.compile(
-    rf"{COLUMN}\s+(?P<no>not\s+)?in\s+(?P<values>.*)", re.IGNORECASE | re.DOTALL
-)
-BETWEEN = re.compile(
-    rf"{COLUMN}\s+between\s+(?P<low>{QUOTED}|.*?)\s+and\s+(?P<high>.*)",
-    re.IGNORECASE | re.DOTALL,
-)
-COMPARISON = re.compile(
-    rf"{COLUMN}(?:\s*(?P<sign>!=|<>|<=|>=|=|<|>)\s*|\s+(?P<word>i?like)\s+)(?P<value>.*)",
-    re.IGNORECASE | re.DOTALL,
+# The first operator ends the name; a name that has one in it stands in "quotes".
+CONDITION = re.compile(
+    rf"""
+    (?P<column>"(?:[^"]|"")+"|[^\s"'=!<>](?:[^"'=!<>]*?[^\s"'=!<>])??)
+    (?:
+        \s*(?P<sign>!=|<>|<=|>=|=|<|>)\s*(?P<right>.*)
+        |\s+(?P<word>i?like)\s+(?P<pattern>.*)
+        |\s+is\s+(?P<not_null>not\s+)?(?P<null>null)
+        |\s+(?P<not_in>not\s+)?in\s+(?P<values>.*)
+        |\s+between\s+(?P<low>{QUOTED}|.*?)\s+and\s+(?P<high>.*)
+    )
+    """,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 ELEMENT = re.compile(rf"\s*({QUOTED}|[^',]+)\s*(,|$)")
 
@@ -46,17 +47,18 @@ def parse(text: str) -> dict[str, Any]:
 
     Raises `ValueError` with a line for the person who wrote it.
     """
-    text = text.strip()
-    if found := NULL.fullmatch(text):
-        return _filter(found, "notNull" if found["no"] else "isNull")
-    if found := LIST.fullmatch(text):
-        op = "notIn" if found["no"] else "in"
-        return _filter(found, op, _elements(found["values"]))
-    if found := BETWEEN.fullmatch(text):
-        return _filter(found, "between", [_value(found["low"]), _value(found["high"])])
-    if found := COMPARISON.fullmatch(text):
+    if found := CONDITION.fullmatch(text.strip()):
+        if found["null"]:
+            return _filter(found, "notNull" if found["not_null"] else "isNull")
+        if found["values"] is not None:
+            op = "notIn" if found["not_in"] else "in"
+            return _filter(found, op, _elements(found["values"]))
+        if found["low"] is not None:
+            values = [_value(found["low"]), _value(found["high"])]
+            return _filter(found, "between", values)
         op = COMPARISONS[(found["sign"] or found["word"]).lower()]
-        return _filter(found, op, _value(found["value"]))
+        value = found["right"] if found["sign"] else found["pattern"]
+        return _filter(found, op, _value(value))
     raise ValueError(
         f"{text!r} is no condition; write for example country=DE, 'id >= 10',"
         " 'country in DE,SE' or 'email is null'"
