@@ -15,7 +15,7 @@ from .compression import compressor
 from .db import Source, Sources
 from .encoding import recoder
 from .lane import Session, Slice
-from .pump import pump
+from .pump import RowsMissing, pump
 from .queue import Sliceable
 
 LONGEST_SLICED = 32_000  # characters: orders wait in a pipe
@@ -28,6 +28,10 @@ Write = Callable[[bytes | memoryview], None]
 
 class Stopped(Exception):
     """Somebody called `stop`."""
+
+
+class LanesFailed(Exception):
+    """Lanes could not copy it, where one stream may: the text says why."""
 
 
 class NotEncodable(Exception):
@@ -80,13 +84,19 @@ class Copy:
         self.columns: list[fence.Column] = []
         self.snapshot_at: datetime | None = None
 
-    def run(self, write: Write) -> None:
+    def run(self, write: Write, *, by_lanes: bool = True) -> None:
         """Pass the whole file to *write*, block by block.
+
+        Lanes need more than one stream does: rights on the parts of a table, a
+        snapshot that others can use.  When they fail it raises `LanesFailed`:
+        begin the file anew, and run it again, not *by_lanes*.
 
         Raises `psycopg.Error`, `fence.NotASelect`, `fence.MeansAnother`,
         `NotEncodable`, `Stopped`, `TooLarge`, or whatever *write* raises; the file is
         whole if, and only if, it returns.
         """
+        self.rows = self.bytes = self._written = 0
+        self.share = None
         source = self._sources.begin(
             self._name, self._form.time_zone, self._search_path
         )
@@ -99,8 +109,7 @@ class Copy:
             if self._relations:
                 fence.check_meaning(source.conn, self._relations)
             limited = self._limited(write)
-            cutter = self._cutter(source.conn)
-            if not (cutter and self._by_lanes(source.conn, cutter, limited)):
+            if not (by_lanes and self._by_lanes(source.conn, limited)):
                 self._by_pump(source.conn, limited)
             whole = True
         except (
@@ -190,7 +199,16 @@ class Copy:
         cutter = lanes.Cutter(extents)
         return cutter if cutter.blocks >= lanes.WORTH_IT else None
 
-    def _by_lanes(
+    def _by_lanes(self, conn: psycopg.Connection[Any], write: Write) -> bool:
+        """Copy by several lanes, if that is worth it and some are free."""
+        try:
+            cutter = self._cutter(conn)
+            return cutter is not None and self._run_lanes(conn, cutter, write)
+        except (psycopg.Error, lanes.LaneLost, RowsMissing, UnicodeError) as error:
+            self._look()
+            raise LanesFailed(str(error).strip()) from error
+
+    def _run_lanes(
         self, conn: psycopg.Connection[Any], cutter: lanes.Cutter, write: Write
     ) -> bool:
         """Copy by several lanes; return false if none are free, having done nothing."""

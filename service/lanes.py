@@ -181,9 +181,11 @@ def extents(
     """
     row = conn.execute(
         "select current_setting('max_parallel_workers_per_gather'),"
-        " set_config('max_parallel_workers_per_gather', '0', true)"
+        " set_config('max_parallel_workers_per_gather', '0', true), pg_is_in_recovery()"
     ).fetchone()
     assert row
+    if row[2]:
+        return None  # on a standby no session can use the snapshot of another
     explain = f"explain (format json, verbose) {select}"
     ((plan,),) = conn.execute(explain.encode()).fetchall()
     conn.execute(

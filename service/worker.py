@@ -21,10 +21,10 @@ from typing import Any
 import psycopg
 
 from .config import Settings
-from .copy import Copy, NotEncodable, TooLarge
+from .copy import Copy, LanesFailed, NotEncodable, TooLarge
 from .db import Sources
 from .fence import MeansAnother, NotASelect
-from .lanes import LaneLost, Lanes
+from .lanes import Lanes
 from .listener import CHANGED, PENDING, Listener
 from .metrics import Metrics
 from .pump import RowsMissing
@@ -64,7 +64,6 @@ KNOWN = (
     MeansAnother,
     NotEncodable,
     RowsMissing,
-    LaneLost,
     TooLarge,
     TooLong,
     OSError,
@@ -237,7 +236,7 @@ class Worker:
         )
         look = self._running[name] = asyncio.Event()
         copying = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._copy, copy, name
+            self._threads, self._copy, copy, export, name
         )
         over = asyncio.Event()
         beating: asyncio.Task[None] | None = None
@@ -335,9 +334,18 @@ class Worker:
                     pause = min(pause * 2, LONGEST_PAUSE)
         raise LeaseLost
 
-    def _copy(self, copy: Copy, name: str) -> Partial:
+    def _copy(self, copy: Copy, export: Export, name: str) -> Partial:
+        try:
+            return self._write(copy, name, by_lanes=True)
+        except LanesFailed as error:
+            about(export).warning(
+                "export %s: copied by one stream, as lanes cannot: %s", export.id, error
+            )
+            return self._write(copy, name, by_lanes=False)
+
+    def _write(self, copy: Copy, name: str, *, by_lanes: bool) -> Partial:
         with self._storage.create(name) as partial:
-            copy.run(partial.write)
+            copy.run(partial.write, by_lanes=by_lanes)
             partial.keep()
         return partial
 
@@ -399,7 +407,7 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, psycopg.OperationalError):
         code = error.sqlstate
         return code is None or code.startswith(TRANSIENT) and code not in LASTING
-    return isinstance(error, (OSError, RowsMissing, LaneLost))
+    return isinstance(error, (OSError, RowsMissing))
 
 
 async def _halt(copy: Copy, copying: asyncio.Future[Partial]) -> None:
