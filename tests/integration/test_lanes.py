@@ -379,30 +379,6 @@ async def test_what_lanes_cannot_copy_one_stream_does(
 
 
 @pytest.mark.newest
-async def test_a_lane_that_dies_is_no_end(
-    start: Start, conn: Conn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    """Killed when some of the file has been written: it begins anew."""
-    run = lanes.run
-
-    def killed(taken: list[lanes.Lane], *args: Any) -> Iterator[Any]:
-        for n, sliced in enumerate(run(taken, *args)):
-            yield sliced
-            if n == 2:
-                taken[0]._process.kill()
-
-    monkeypatch.setattr(copy.lanes, "run", killed)
-    service = await start(lanes=2)
-    export, body = await exported(service, source="users")
-    assert export["attempt"] == 1
-    assert body == psql_copy(
-        service.database, "select * from users", tmp_path / "psql.csv"
-    )
-    assert "copied by one stream" in caplog.text
-
-
-@pytest.mark.newest
 async def test_an_error_of_the_data_is_told_once(start: Start, conn: Conn) -> None:
     conn.execute(
         "create table bad as select n, repeat('x', 200) as pad"

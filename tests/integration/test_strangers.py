@@ -456,14 +456,14 @@ async def test_the_excel_profile_guards_what_excel_would_run(
     strange.execute("create type evil as enum ('=happy', '-x')")
     try:
         strange.execute(
-            "create collation nd (provider = icu, locale = 'und', deterministic = false)"
+            "create collation folding (provider = icu, locale = 'und', deterministic = false)"
         )
     except psycopg.errors.FeatureNotSupported:  # the wheels have no ICU; Debian's has
-        strange.execute('create collation nd from "C"')
+        strange.execute('create collation folding from "C"')
     query = (
         "select '=happy'::evil as a, '=1+1'::xml as b, '='::\"char\" as c, 1 as \"=1+1\","
         " E'\\n=1+1' as d, '＝1' as e, '-5.00' as f, '-1e5' as g, '-e5' as h, '+49 170 1' as i,"
-        " 'x '::char(5) as j, '=1'::text collate nd as k, '@a' as \"-5\""
+        " 'x '::char(5) as j, '=1'::text collate folding as k, '@a' as \"-5\""
     )
     try:
         strange.execute("select '<a/>'::xml")
