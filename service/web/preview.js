@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { byId, make, say } from "./dom.js";
 import * as format from "./format.js";
 
+const AROUND = 40; // characters on each side of an error's place
 const NUMBER = /^(smallint|integer|bigint|numeric|real|double precision)/;
 
 export class Preview {
@@ -65,15 +66,25 @@ export class Preview {
   }
 
   /** Show why *problem* refuses the export. */
-  refuse({ message, hint, sqlstate }) {
+  refuse({ message, hint, sqlstate, line, column }) {
     this.element.dataset.state = "refused";
     say(byId("estimate"), "");
     byId("refusal").replaceChildren(
       make("strong", {}, message),
+      ...(line ? [make("pre", {}, excerpt(byId("query").value, line, column))] : []),
       ...(hint ? [make("p", {}, hint)] : []),
       ...(sqlstate ? [make("small", {}, `SQLSTATE ${sqlstate}`)] : []),
     );
   }
+}
+
+/** The line of *query* that is meant, and a caret below the place. */
+function excerpt(query, line, column) {
+  const characters = [...(query.split("\n")[line - 1] ?? "")];
+  const begin = Math.max(0, column - 1 - AROUND);
+  const label = `LINE ${line}: ${begin ? "..." : ""}`;
+  const shown = characters.slice(begin, column - 1 + AROUND).join("");
+  return `${label}${shown}\n${" ".repeat(label.length + column - 1 - begin)}^`;
 }
 
 function cell(value) {

@@ -191,9 +191,10 @@ async def test_what_went_wrong_is_told_in_the_words_of_postgresql(
         """)
     page = await open_page(service.url)
     await is_live(page)
-    await write(page, "select nam from users")
+    await write(page, "select id,\n  nam\nfrom users")
     await page.keyboard.press("Control+Enter")
     refusal = page.locator("#refusal")
+    await expect(refusal.locator("pre")).to_have_text("LINE 2:   nam\n          ^")
     await expect(refusal).to_contain_text('column "nam" does not exist')
     await expect(refusal).to_contain_text('reference the column "users.name"')
     await expect(refusal).to_contain_text("42703")
@@ -485,6 +486,8 @@ async def test_axe_finds_nothing(service: Service, open_page: Open, axe: str) ->
         await is_live(page)
 
         async def check() -> None:
+            # What is being asked for is dimmed for a moment.
+            await expect(page.locator("[aria-busy]")).to_have_count(0)
             found = await page.evaluate("() => axe.run()")
             assert not found["violations"], json.dumps(found["violations"], indent=1)
 

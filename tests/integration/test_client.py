@@ -186,6 +186,8 @@ async def test_every_option_reaches_the_server(waiting: Shell) -> None:
         *("--format", "csv", "--compression", "gzip", "--delimiter", "tab"),
         *("--no-header", "--null-text", "-", "--quote-all", "--line-ending", "crlf"),
         *("--no-bom", "--formula-guard", "--time-zone", "Asia/Tokyo"),
+        *("--encoding", "latin1", "--force-quote", "id", "--decimal-comma"),
+        *("--line-break-text", " / ", "--digits-as-text", "--search-path", "public"),
         *("--filename", "ü.csv", "--priority", 8, "--run-at", "2999-01-01T00:00:00Z"),
         *("--max-attempts", 2, "--idempotency-key", "one"),
     )
@@ -208,6 +210,12 @@ async def test_every_option_reaches_the_server(waiting: Shell) -> None:
             "quoteAll": True,
             "lineEnding": "crlf",
             "bom": False,
+            "encoding": "LATIN1",
+            "forceQuote": ["id"],
+            "decimalComma": True,
+            "lineBreakText": " / ",
+            "digitsAsText": True,
+            "searchPath": "public",
             "formulaGuard": True,
             "timeZone": "Asia/Tokyo",
             "filename": "ü.csv",
@@ -218,7 +226,8 @@ async def test_every_option_reaches_the_server(waiting: Shell) -> None:
     )
     same = ("--detach", "--query", "-", "--idempotency-key", "two")
     first = await waiting.run("export", *same, stdin=b"select 1")
-    (waiting.folder / "query.sql").write_text("select 1")
+    # Some editors begin a file with a byte order mark.
+    (waiting.folder / "query.sql").write_text("select 1", encoding="utf-8-sig")
     same = ("--detach", "--query", "@query.sql", "--idempotency-key", "two")
     assert (await waiting.run("export", *same)).out == first.out
     await waiting.run("show", first.out.decode().strip())
@@ -227,6 +236,15 @@ async def test_every_option_reaches_the_server(waiting: Shell) -> None:
     assert seen.json["select"] == "select t.id from public.users as t"
     seen = await waiting.run("export", "--dry-run", "--columns", "id")
     assert seen.out.split()[-10:] == [b"%d" % n for n in range(1, 11)]
+
+
+async def test_an_error_is_shown_where_it_is(waiting: Shell) -> None:
+    query = "select id,\n  '日本', nam\nfrom users"
+    refused = await waiting.run("export", "--detach", "--query", query, code=1)
+    assert refused.err.decode().splitlines()[1:] == [
+        "LINE 2:   '日本', nam",
+        "                  ^",
+    ]
 
 
 async def test_the_file_goes_where_it_is_wanted(shell: Shell) -> None:
