@@ -70,11 +70,12 @@ def excerpt(query: str | None, error: Refused) -> str:
     """Return the line of *query* that is meant, with a caret below, as psql does."""
     if not (query and error.line and error.column):
         return ""
-    text = query.split("\n")[error.line - 1].rstrip("\r")
+    text = query.split("\n")[error.line - 1]
+    text = "".join(one if one.isprintable() else " " for one in text)
     # Only the part around the place, if the line is long.
     begin = max(0, error.column - 1 - AROUND)
-    shown = live.line(text[begin : error.column - 1 + AROUND])
-    before = live.line(text[begin : error.column - 1])
+    shown = text[begin : error.column - 1 + AROUND].rstrip()
+    before = text[begin : error.column - 1]
     label = f"LINE {error.line}: {'...' if begin else ''}"
     return f"\n{label}{shown}\n{' ' * (len(label) + cell_len(before))}^"
 
