@@ -1,13 +1,14 @@
 # make demo    a million users, exported, with nothing but Python on the machine
 # make test    the linters and all tests
 # make chaos   faults without end, for SECONDS, from a SEED; then every invariant
+# make corpus  PostgreSQL's own regression statements, by psql and by the service
 # make bench   measurements, of this and of others; figures and plots in build/bench
 PYTHON ?= python3
 ONCE ?=
 PYTEST ?=
 BIN := .venv/bin/python
 
-.PHONY: demo test lint bench chaos clean
+.PHONY: demo test lint bench chaos corpus clean
 
 demo: .venv/.run
 	$(BIN) -m service up --export $(if $(ONCE),--once)
@@ -28,6 +29,9 @@ bench: .venv/.bench
 
 chaos: .venv/.test
 	$(BIN) -m tests.chaos
+
+corpus: .venv/.test
+	$(BIN) -m tests.corpus
 
 .venv/.run: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'

@@ -33,6 +33,10 @@ TYPES = {
 }
 
 
+# SQLSTATE classes: connection, resources, operator, system; a read-only server.
+OURS = ("08", "25006", "53", "57", "58")
+
+
 class Problem(Exception):
     """An answer that says what went wrong: one of `TYPES`, or just a status.
 
@@ -195,9 +199,8 @@ def of_database(error: psycopg.Error) -> Problem:
             headers={"Retry-After": "10"},
             hint=error.diag.message_hint,
         )
-    # Too complex a statement is its author's; the rest of these are ours.
-    away = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-    if away and not code.startswith("54"):
+    lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    if code.startswith(OURS) or lost and not code:
         log.warning("database: %s", error)
         return Problem("away", "Try again in a moment.", headers={"Retry-After": "5"})
     if isinstance(error, errors.CheckViolation) and error.diag.constraint_name:

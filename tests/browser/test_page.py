@@ -487,7 +487,7 @@ async def test_axe_finds_nothing(service: Service, open_page: Open, axe: str) ->
 
         async def check() -> None:
             # What is being asked for is dimmed for a moment.
-            await expect(page.locator("[aria-busy]")).to_have_count(0)
+            await expect(page.locator("#preview[aria-busy]")).to_have_count(0)
             found = await page.evaluate("() => axe.run()")
             assert not found["violations"], json.dumps(found["violations"], indent=1)
 
