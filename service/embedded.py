@@ -31,6 +31,7 @@ from psycopg.conninfo import make_conninfo
 ROOT_STATE = Path("/var/lib/csv-export-service")
 LONGEST_SOCKET_DIR = 80  # the kernel allows 107 bytes, with the file's name
 PR_SET_PDEATHSIG = 1
+ACCEPTING = ("ready", "standby")  # connections: a server, or one that follows another
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
 
@@ -129,7 +130,7 @@ class Postgres:
                 **self._as_user(),
             )
         deadline = time.monotonic() + START_TIMEOUT
-        while _pid_file(self.data_dir).get("status") != "ready":
+        while _pid_file(self.data_dir).get("status") not in ACCEPTING:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop(signal.SIGQUIT)
                 raise EmbeddedError(
@@ -154,7 +155,7 @@ class Postgres:
 
     def _running(self) -> str | None:
         told = _pid_file(self.data_dir)
-        if told.get("status") != "ready":
+        if told.get("status") not in ACCEPTING:
             return None
         self._socket_dir = Path(told["socket_dir"])
         try:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 import zstandard
+from psycopg.conninfo import make_conninfo
 
-from service import copy, lanes, worker
+from service import copy, db, embedded, lanes, worker
 from service.db import Sources
 from service.queue import Sliceable
 
@@ -390,3 +392,43 @@ async def test_an_error_of_the_data_is_told_once(start: Start, conn: Conn) -> No
     ended = await service.ended((await service.export(source="worse"))["jobId"])
     assert ended["status"] == "failed"
     assert (ended["error"]["message"], ended["attempt"]) == ("division by zero", 1)
+
+
+@pytest.mark.newest
+async def test_a_standby_is_copied_by_one_stream(
+    scratch: Path, start: Start, tmp_path: Path, taken: list[int]
+) -> None:
+    """There no session can use the snapshot that another one exported."""
+    primary = embedded.Postgres(scratch / "primary", settings={"fsync": "off"})
+    with primary as conninfo:
+        db.migrate(conninfo)
+        db.seed(conninfo, 2_000)
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            conn.execute("analyze users")
+        follower = embedded.Postgres(scratch / "standby", settings={"fsync": "off"})
+        folder = follower.data_dir.parent / "standby"
+        command = [
+            primary._bindir() / "pg_basebackup",
+            "-D",
+            folder,
+            "-R",
+            "-c",
+            "fast",
+        ]
+        subprocess.run([*command, "-d", conninfo], check=True)
+        (folder / ".s.PGSQL.5432.lock").unlink()  # the primary's own
+        for path in [folder, *folder.rglob("*")]:
+            if primary.user:
+                os.chown(path, primary.user.pw_uid, primary.user.pw_gid)
+        with follower as source:
+            with psycopg.connect(source) as conn:
+                assert conn.execute("select pg_is_in_recovery()").fetchone() == (True,)
+            service = await start(
+                database_url=conninfo,
+                source_database_url=make_conninfo(source, user="csv_reader"),
+                lanes=2,
+            )
+            _, body = await exported(service, source="users")
+            copied = psql_copy(source, "select * from users", tmp_path / "psql.csv")
+    assert body == copied
+    assert not taken
