@@ -87,6 +87,7 @@ RULES = (
     _rule(r"\blo_|pg_largeobject", "large objects were made by the run before"),
     _rule(r"pg_cursors", "the extended protocol has a portal of its own"),
     _rule(r"pg_locks", "the session's own locks are among them"),
+    _rule(r"pg_stat_(get|all)_", "statistics count what the session did"),
     _rule(r"pg_notification_queue_usage", "the service notifies"),
 )
 
