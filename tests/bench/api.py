@@ -11,11 +11,10 @@ import aiohttp
 import click
 import psycopg
 
-from service.queue import _insert
-
 from ..processes import Process
 from .common import Server, Table, make_table, options, percentile, report, run_server
 
+INSERT = "insert into exports (source) values (%s) returning *"
 GET = "select * from live_exports where id = %s"
 
 
@@ -68,9 +67,10 @@ async def measure(
             async def execute(statement: Any, *params: object) -> None:
                 await (await conn.execute(statement, params)).fetchall()
 
-            insert = _insert({"source": "bench"}, None)
             return {
-                "POST /exports": await in_turn(calls, post, lambda: execute(insert)),
+                "POST /exports": await in_turn(
+                    calls, post, lambda: execute(INSERT, "bench")
+                ),
                 "GET /exports/{id}": await in_turn(
                     calls, get, lambda: execute(GET, id)
                 ),
