@@ -467,8 +467,13 @@ async def test_a_mistake_is_one_clear_line(
     done = await waiting.run(*given, code=code)
     assert done.out == b""
     assert words in done.err.decode()
-    assert done.err.decode().splitlines()[-1].startswith("Error: ")
-    assert code == 2 or done.err.count(b"\n") == 1
+    told, *place = done.err.decode().split("\nLINE 1: ")
+    assert told.splitlines()[-1].startswith("Error: ")
+    assert code == 2 or told.rstrip("\n").count("\n") == 0
+    # Where PostgreSQL names the place, it is shown: the line, and a caret.
+    assert all(
+        one.isprintable() and one.count("^") <= 1 for one in "".join(place).splitlines()
+    )
 
 
 async def test_what_is_no_such_service_is_said(waiting: Shell) -> None:
