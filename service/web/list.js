@@ -52,7 +52,8 @@ export class List {
       byId("status-all").checked = true;
       this.#choose("");
     }
-    this.change(item);
+    // The stream may have been faster than the answer: then it knows more.
+    if (!this.#knows(item)) this.change(item);
     this.#flush();
     this.#cards.get(item.jobId)?.element.scrollIntoView({ block: "nearest" });
   }
@@ -89,14 +90,14 @@ export class List {
 
   async #showOlder() {
     this.older.disabled = true;
-    const known = ({ jobId }) => this.#cards.has(jobId);
+    const known = (one) => this.#knows(one);
     try {
       let page;
       do {
         page = await api.page(this.#next);
         this.#next = page.next;
       } while (page.next && page.exports.every(known)); // because they wait, or run
-      page.exports.forEach((one) => this.#put(one));
+      page.exports.filter((one) => !known(one)).forEach((one) => this.#put(one));
       say(byId("list-problem"), "");
     } catch (problem) {
       say(byId("list-problem"), problem.message);
@@ -115,6 +116,8 @@ export class List {
     this.element.dataset.state = "loading";
     this.reread();
   }
+
+  #knows = ({ jobId }) => this.#cards.has(jobId) || this.#changes.has(jobId);
 
   #matches = (item) => !this.#status || item.status === this.#status;
 

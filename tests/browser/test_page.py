@@ -278,6 +278,25 @@ async def test_what_is_heard_outlives_what_was_read_before(
     await expect(badge(page)).to_have_text("Completed")
 
 
+async def test_what_is_heard_outlives_the_answer_to_its_start(
+    service: Service, open_page: Open
+) -> None:
+    """The export is over before the page is told that it was accepted."""
+
+    async def delay(route: Route) -> None:
+        answer = await route.fetch()
+        if route.request.method == "POST" and "dryRun" not in route.request.url:
+            await expect(badge(page)).to_have_text("Completed")
+        await route.fulfill(response=answer)
+
+    page = await open_page(service.url)
+    await is_live(page)
+    await page.route("**/exports*", delay)
+    await submit(page, "select 1")
+    await expect(page.locator("#composer[aria-busy]")).to_have_count(0)
+    await expect(badge(page)).to_have_text("Completed")
+
+
 async def test_two_tabs_agree(service: Service, open_page: Open) -> None:
     # Windows, rather: a tab behind another draws one frame in a second.
     one = await open_page(service.url)
