@@ -64,6 +64,15 @@ begin
     wanted.line_ending := coalesce(
         wanted.line_ending, case wanted.profile when 'excel' then 'crlf' else 'lf' end
     );
+    -- No CHECK, which rows of earlier versions may not meet.
+    if wanted.formula_guard
+        and wanted.null_text ~ E'^[=@\t]|^[-+].'
+        and wanted.null_text !~* '^[-+]?([0-9]+([.,][0-9]+)*|[.,][0-9]+)(e[-+]?[0-9]+)?$'
+    then
+        raise check_violation using
+            message = format('the text for nulls, "%s", would be taken for a formula', wanted.null_text),
+            hint = 'Take another one, or no formula_guard.';
+    end if;
     perform now() at time zone wanted.time_zone;  -- is there such a one?
     if wanted.query !~ '[^[:space:]]' then
         wanted.sql_text := '';

@@ -61,12 +61,6 @@ alter table exports
         check (not bom or header or encoding = 'UTF-16LE'),
     add constraint a_byte_order_mark_is_of_unicode
         check (bom = (encoding = 'UTF-16LE') or encoding = 'UTF8'),
-    add constraint the_null_text_is_not_guarded
-        check (
-            not formula_guard
-            or null_text !~ E'^[=@\t]|^[-+].'
-            or null_text ~* '^[-+]?([0-9]+([.,][0-9]+)*|[.,][0-9]+)(e[-+]?[0-9]+)?$'
-        ),
     add constraint force_quote_names_columns
         check (cardinality(force_quote) > 0 and array_position(force_quote, null) is null),
     add constraint a_line_break_text_has_no_line_break
