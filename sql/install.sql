@@ -34,6 +34,10 @@ select not exists (select from exports_migrations where name = '0005-any-select'
 \if :missing
 \ir migrations/0005-any-select.sql
 \endif
+select not exists (select from exports_migrations where name = '0006-long-history') as missing \gset
+\if :missing
+\ir migrations/0006-long-history.sql
+\endif
 \ir functions/after_failure.sql
 \ir functions/announce_exports.sql
 \ir functions/base_type.sql

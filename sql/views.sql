@@ -2,18 +2,22 @@
 
 drop view if exists live_exports cascade;
 create view live_exports as
-with places as materialized (
-    select id, row_number() over (order by priority desc, run_at, id) as place
-    from exports
-    where status = 'pending' and run_at <= now()
-    order by priority desc, run_at, id
-    limit 100
-)
 select
     e.id,
     e.status,
     case when e.status = 'pending' then
-        (select place from places where places.id = e.id)
+        -- Within the column, where it keeps no condition from reaching an index.
+        (
+            select place
+            from (
+                select id, row_number() over (order by priority desc, run_at, id) as place
+                from exports
+                where status = 'pending' and run_at <= now()
+                order by priority desc, run_at, id
+                limit 100
+            ) as places
+            where places.id = e.id
+        )
     end as place,
     e.source,
     e.columns,
@@ -116,9 +120,13 @@ as $$
     where (p_status is null or status = p_status)
         and (p_source is null or source = p_source)
         and (p_requested_by is null or requested_by = p_requested_by)
-        and (p_created_from is null or created_at >= p_created_from)
-        and (p_created_until is null or created_at < p_created_until)
-        and (p_before_at is null or (created_at, id) < (p_before_at, p_before_id))
+        -- Bounds of an index, also where the planner does not know the value.
+        and created_at >= coalesce(p_created_from, '-infinity')
+        and created_at < coalesce(p_created_until, 'infinity')
+        and (created_at, id) < (
+            coalesce(p_before_at, 'infinity'),
+            coalesce(p_before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        )
     order by created_at desc, id desc
     limit p_limit;
 $$;
@@ -134,7 +142,7 @@ returns setof live_exports
 language sql stable
 as $$
     select * from live_exports
-    where id in (
+    where id = any(array(
         select unnest(p_ids)
         union all
         select id from exports where p_running and status = 'processing'
@@ -154,7 +162,7 @@ as $$
             limit 1000
         ) as newest
         where finished_at >= p_since
-    )
+    ))
     order by created_at;
 $$;
 comment on function watch_exports is $$

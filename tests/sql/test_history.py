@@ -1,0 +1,79 @@
+"""However many exports have ended, what people ask for reads some pages of indexes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+Conn = psycopg.Connection[Any]
+
+ENDED = 20_000
+
+
+@pytest.fixture
+def history(conn: Conn) -> Iterator[Conn]:
+    """Many exports that have ended, and some that wait."""
+    conn.execute("set session_replication_role = replica")  # no triggers
+    conn.execute(
+        "insert into exports (status, source, sql_text, requested_by, created_at, started_at,"
+        " finished_at, delimiter, header, null_text, quote_all, line_ending, bom,"
+        " formula_guard, decimal_comma, digits_as_text, attempt, sha256, error)"
+        " select s::export_status, 'users', 'select 1', case n %% 1000 when 0 then 'rare' else 'me' end,"
+        " at, at, at, ',', true, '', false, 'lf', false, false, false, false, 1,"
+        " case s when 'completed' then repeat('a', 64) end,"
+        " case s when 'failed' then '{\"message\": \"x\"}'::jsonb end"
+        " from generate_series(1, %s) as n"
+        " cross join lateral (select now() - n * interval '1 minute',"
+        " case n %% 1000 when 7 then 'failed' when 8 then 'cancelled' else 'completed' end)"
+        " as _ (at, s)",
+        [ENDED],
+    )
+    conn.execute("reset session_replication_role")
+    conn.execute(
+        "insert into exports (source) select 'users' from generate_series(1, 5)"
+    )
+    conn.execute("analyze exports")
+    yield conn
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "select * from list_exports(51)",
+        "select * from list_exports(51, 'completed')",
+        "select * from list_exports(51, 'failed')",
+        "select * from list_exports(51, 'pending')",
+        "select * from list_exports(51, p_source => 'users')",
+        "select * from list_exports(51, p_requested_by => 'rare')",
+        "select * from list_exports(51, p_requested_by => 'nobody')",
+        "select * from list_exports(51, p_created_from => now() - interval '1 hour')",
+        "select * from list_exports(51, p_created_until => now() - interval '9000 minutes')",
+        "select * from list_exports(51, p_before_at => now() - interval '9000 minutes',"
+        " p_before_id => gen_random_uuid())",
+        "select * from live_exports where id = (select id from exports limit 1)",
+        "select * from watch_exports('{}', true, true, null)",
+        "select * from watch_exports('{}', true, true, now() - interval '1 minute')",
+        "select * from watch_exports(array(select id from exports limit 3), false, false, null)",
+        "select * from queue_depth()",
+        "select * from claim_export('w', '1 minute')",
+        "select * from rescue_exports()",
+        "select * from next_export_in()",
+    ],
+)  # fmt: skip
+def test_nothing_reads_the_history(history: Conn, question: str) -> None:
+    def read() -> tuple[int, int]:
+        history.execute("select pg_stat_force_next_flush()")
+        row = history.execute(
+            "select seq_scan, seq_tup_read + idx_tup_fetch from pg_stat_user_tables"
+            " where relname = 'exports'"
+        ).fetchone()
+        assert row
+        return row
+
+    before = read()
+    history.execute(question)
+    scans, rows = (now - then for now, then in zip(read(), before))
+    limited = question.count("from exports limit")  # of the test itself
+    assert scans <= limited, "a sequential scan of exports"
+    assert rows < 1_500, f"{rows} rows were read"
