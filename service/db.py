@@ -107,7 +107,7 @@ def open_pool(database_url: str, size: int) -> Pool:
             await conn.execute("set search_path to public")
 
     pool: Pool = AsyncConnectionPool(
-        complete(database_url),
+        primary(database_url),
         min_size=1,
         max_size=size,
         open=False,
@@ -277,6 +277,15 @@ def complete(conninfo: str) -> str:
     return make_conninfo(**params)
 
 
+def primary(conninfo: str) -> str:
+    """Return `complete`, which of several hosts takes the one that can be written to."""
+    completed = complete(conninfo)
+    params: dict[str, Any] = conninfo_to_dict(completed)
+    if "," in f"{params.get('host', '')}{params.get('hostaddr', '')}":
+        params.setdefault("target_session_attrs", "read-write")
+    return make_conninfo(**params)
+
+
 def _dump_json(value: object) -> str:
     """Return JSON without escapes, which a database not in UTF-8 may not take."""
     return json.dumps(value, ensure_ascii=False)
@@ -319,7 +328,7 @@ def migrate(database_url: str) -> bool:
     Any number of processes may do so at once: one works, the others wait and
     find it done.  All or nothing happens.
     """
-    with psycopg.connect(complete(database_url), autocommit=True) as conn:
+    with psycopg.connect(primary(database_url), autocommit=True) as conn:
         conn.execute("set client_min_messages = warning")
         conn.execute("set standard_conforming_strings = on")
         conn.execute("set search_path = public")
@@ -338,7 +347,7 @@ def migrate(database_url: str) -> bool:
 
 def seed(database_url: str, rows: int) -> None:
     """Run the seeds: *rows* users, of which only the missing ones are added."""
-    with psycopg.connect(complete(database_url)) as conn:
+    with psycopg.connect(primary(database_url)) as conn:
         conn.execute("set client_min_messages = warning")
         conn.execute("set standard_conforming_strings = on")
         conn.execute("set search_path = public")

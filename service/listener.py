@@ -50,7 +50,7 @@ class Listener:
         while self._conninfo is not None:
             try:
                 conn = await psycopg.AsyncConnection.connect(
-                    db.complete(self._conninfo),
+                    db.primary(self._conninfo),
                     autocommit=True,
                     application_name="listener",
                 )

@@ -49,6 +49,12 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.task_failures = Counter(
+            "export_task_failures",
+            "Tasks of the process that failed unexpectedly and were started again",
+            ["task"],
+            registry=registry,
+        )
         self.slots = Gauge(
             "export_slots", "Exports that may run at a time", registry=registry
         )

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -25,7 +25,7 @@ from .listener import Listener
 from .metrics import Metrics
 from .queue import Queue
 from .storage import Directory
-from .tasks import end
+from .tasks import end, keep
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,16 @@ async def running(
         )
         listening = settings.listen_database_url or database_url
         listener = Listener(None if listening == config.POLLING_ALONE else listening)
-        stack.push_async_callback(end, asyncio.create_task(listener.run()))
         metrics = Metrics()
+
+        def kept(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+            failed = metrics.task_failures.labels(name).inc
+            return asyncio.create_task(keep(name, run, failed))
+
+        stack.push_async_callback(end, kept("listener", listener.run))
         metrics.listening.set_function(listener.connected.is_set)
         janitor = Janitor(settings, queue, storage, metrics)
-        stack.push_async_callback(end, asyncio.create_task(janitor.run()))
+        stack.push_async_callback(end, kept("janitor", janitor.run))
         shared: dict[web.AppKey[Any], Any] = {
             keys.SETTINGS: settings,
             keys.QUEUE: queue,
@@ -78,7 +83,7 @@ async def running(
         url = ""
         if serve:
             events = Events(queue, listener)
-            stack.push_async_callback(end, asyncio.create_task(events.run()))
+            stack.push_async_callback(end, kept("events", events.run))
             metrics.subscribers.set_function(lambda: len(events))
             app = create_app(shared | {keys.EVENTS: events, keys.SOURCES: sources})
             url = await _serve(stack, app, settings.host, settings.port, "PORT")
@@ -89,7 +94,7 @@ async def running(
             )
         if work:
             worker = Worker(settings, queue, listener, storage, sources, metrics)
-            working = asyncio.create_task(worker.run())
+            working = kept("worker", worker.run)
             stack.push_async_callback(_drain, worker, working)
         yield url
 

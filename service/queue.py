@@ -7,15 +7,27 @@ token.
 
 import hashlib
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg import errors, sql
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from . import db
@@ -100,6 +112,21 @@ class Export(Format):
     @property
     def ended(self) -> bool:
         return self.status not in (Status.PENDING, Status.PROCESSING)
+
+    @field_validator(
+        "error", "history", "result_columns", "filters", "relations", mode="wrap"
+    )
+    @classmethod
+    def _read_what_is_there(
+        cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        """Take what the table has, if somebody wrote it by hand: never refuse a row."""
+        try:
+            return read(value)
+        except ValidationError:
+            if info.field_name == "error":
+                return ExportError(message=str(value))
+            return [] if info.field_name == "history" else None
 
 
 @dataclass(frozen=True)
@@ -230,38 +257,36 @@ class Queue:
             Jsonb(value) if name == "filters" else value
             for name, value in values.items()
         ]
-        async with self._pool.connection() as conn:
-            with db.bounded(conn, self._submit_timeout + PATIENCE):
-                # One round trip, and the server ends it when its time is up.
-                async with (
-                    conn.pipeline(),
-                    conn.transaction(force_rollback=not keep),
-                ):
-                    await conn.execute(
-                        "select set_config('exports.max_pending', %s, true),"
-                        " set_config('statement_timeout', %s, true)",
-                        [
-                            str(max_pending or ""),
-                            f"{self._submit_timeout * 1000:.0f}",
-                        ],
-                    )
-                    cursor = await conn.execute(statement, parameters)
-                    row = await cursor.fetchone()
+        async with self._connection(self._submit_timeout + PATIENCE) as conn:
+            # One round trip, and the server ends it when its time is up.
+            async with (
+                conn.pipeline(),
+                conn.transaction(force_rollback=not keep),
+            ):
+                await conn.execute(
+                    "select set_config('exports.max_pending', %s, true),"
+                    " set_config('statement_timeout', %s, true)",
+                    [
+                        str(max_pending or ""),
+                        f"{self._submit_timeout * 1000:.0f}",
+                    ],
+                )
+                cursor = await conn.execute(statement, parameters)
+                row = await cursor.fetchone()
         assert row
         return Export(**row)
 
     async def sources(self, search_path: str) -> list[Source]:
         """Return the relations that csv_reader may read, named as in *search_path*."""
-        async with self._pool.connection() as conn:
-            with db.bounded(conn, PATIENCE):
-                async with conn.pipeline(), conn.transaction():
-                    await conn.execute(
-                        "select set_config('search_path', %s, true)", [search_path]
-                    )
-                    cursor = await conn.execute(
-                        "select * from public.sources order by source"
-                    )
-                    rows = await cursor.fetchall()
+        async with self._connection() as conn:
+            async with conn.pipeline(), conn.transaction():
+                await conn.execute(
+                    "select set_config('search_path', %s, true)", [search_path]
+                )
+                cursor = await conn.execute(
+                    "select * from public.sources order by source"
+                )
+                rows = await cursor.fetchall()
         return [Source(**row) for row in rows]
 
     async def get(self, id: UUID) -> Export | None:
@@ -424,6 +449,19 @@ class Queue:
             Export(**row) for row in await self._all("select * from rescue_exports()")
         ]
 
+    @asynccontextmanager
+    async def _connection(
+        self, patience: float = PATIENCE
+    ) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
+        """Lend a connection for *patience*; drop all that are to a read-only server."""
+        async with self._pool.connection() as conn:
+            try:
+                with db.bounded(conn, patience):
+                    yield conn
+            except errors.ReadOnlySqlTransaction:
+                await self._pool.drain()  # another one may be the primary by now
+                raise
+
     async def _one(
         self, statement: Any, *params: object, patience: float = PATIENCE
     ) -> dict[str, Any] | None:
@@ -433,11 +471,10 @@ class Queue:
     async def _all(
         self, statement: Any, *params: object, patience: float = PATIENCE
     ) -> list[dict[str, Any]]:
-        async with self._pool.connection() as conn:
-            with db.bounded(conn, patience):
-                # Without parameters it must not be searched for placeholders.
-                cursor = await conn.execute(statement, params or None)
-                return await cursor.fetchall()
+        async with self._connection(patience) as conn:
+            # Without parameters it must not be searched for placeholders.
+            cursor = await conn.execute(statement, params or None)
+            return await cursor.fetchall()
 
     async def _held(
         self, statement: Any, *params: object, patience: float = PATIENCE

@@ -1,10 +1,40 @@
-"""Wait for events, and end tasks, of this process."""
+"""Wait for events, keep tasks alive, and end them."""
 
 import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 AGAIN = 1.0  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a task starts again
+WELL = (
+    60.0  # seconds after which a task that fails counts as failing for the first time
+)
+
+
+async def keep(
+    name: str, run: Callable[[], Awaitable[None]], failed: Callable[[], None]
+) -> None:
+    """Run *run* until it returns; log what it raises, and start it again after a pause.
+
+    *failed* is called each time.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        began = time.monotonic()
+        try:
+            return await run()
+        except Exception:
+            if time.monotonic() - began > WELL:
+                pause = FIRST_PAUSE
+            log.exception("%s failed; it starts again in %g s", name, pause)
+            failed()
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:

@@ -19,6 +19,7 @@ from operator import attrgetter
 from typing import Any
 
 import psycopg
+from psycopg import errors
 
 from .config import Settings
 from .copy import Copy, LanesFailed, NotEncodable, TooLarge
@@ -49,6 +50,12 @@ LONGEST_PAUSE = 5.0  # seconds between claims while the database refuses them
 ROWS_FOR_LANES = 50_000  # that the planner expects: fewer are not worth a thought
 LOOK_EVERYWHERE = 1.0  # seconds between claims that look below the floors
 
+# Also a server that only reads for now, or a function that an upgrade will bring.
+NOT_NOW = (
+    psycopg.OperationalError,
+    errors.ReadOnlySqlTransaction,
+    errors.UndefinedFunction,
+)
 # SQLSTATE classes: connection, rollback, resources, lock, operator, system
 TRANSIENT = ("08", "40", "53", "55P03", "57P", "58", "72")
 LASTING = ("53400",)  # temp_file_limit
@@ -105,14 +112,17 @@ class Worker:
         self._floors: list[datetime | None] = [None] * PRIORITIES
         self._looked_everywhere = 0.0
         self._no_room = False
-        self._threads = ThreadPoolExecutor(settings.worker_slots, "copy")
-        self._lanes = Lanes(settings.lanes)
+        self._threads: ThreadPoolExecutor
+        self._lanes: Lanes
 
     async def run(self) -> None:
         forget = [
             self._listener.subscribe(PENDING, self._hear_pending),
             self._listener.subscribe(CHANGED, self._hear_changed),
         ]
+        self._threads = ThreadPoolExecutor(self._settings.worker_slots, "copy")
+        self._lanes = Lanes(self._settings.lanes)
+        self._busy = 0
         try:
             self._late = asyncio.create_task(self._drained_too_long.wait())
             async with asyncio.TaskGroup() as slots:
@@ -159,8 +169,9 @@ class Worker:
                 claimed = await self._claim(everywhere, free)
                 if not claimed:
                     await wait(self._wake, await self._idle_for(everywhere))
-            except psycopg.Error as error:
-                log.warning("cannot claim: %s", error)
+            except Exception as error:
+                known = isinstance(error, psycopg.Error)
+                log.warning("cannot claim: %s", error, exc_info=not known)
                 await wait(self._draining, pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
@@ -175,6 +186,10 @@ class Worker:
             with self._metrics.slots_in_use.track_inprogress():
                 outcome = await self._run(export)
             self._metrics.attempts.labels(outcome).inc()
+        except Exception:
+            # Its lease runs out, and it is rescued; the others are left alone.
+            self._metrics.task_failures.labels("export").inc()
+            about(export).exception("export %s failed unexpectedly", export.id)
         finally:
             self._busy -= 1
             self._wake.set()
@@ -326,7 +341,7 @@ class Worker:
                 while True:
                     try:
                         return await tell(export, *result)
-                    except psycopg.OperationalError as error:
+                    except NOT_NOW as error:
                         about(export).warning(
                             "export %s: cannot tell: %s", export.id, error
                         )
