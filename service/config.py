@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     lease: Annotated[float, Field(ge=1, le=86_400)] = 30
     heartbeat: Annotated[float, Field(gt=0, le=3_600)] = 2
     retention: Annotated[float, Field(ge=0, le=86_400 * 36_500)] = 7 * 86_400
+    history: Annotated[float, Field(ge=0, le=86_400 * 36_500)] = 90 * 86_400
     min_free_disk: ByteSize = ByteSize(512 * 1024 * 1024)
     max_export_duration: Seconds | None = None
     max_export_bytes: Annotated[ByteSize, Field(gt=0)] | None = None

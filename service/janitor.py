@@ -6,7 +6,9 @@ tell debris from what is still in use.
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
+from datetime import timedelta
 
 import psycopg
 
@@ -17,6 +19,9 @@ from .storage import Directory
 
 log = logging.getLogger(__name__)
 
+SWEEPS = 10  # leases between looks at all files
+BETWEEN = 0.1  # seconds between batches
+
 
 class Janitor:
     def __init__(
@@ -26,14 +31,20 @@ class Janitor:
         self._storage = storage
         self._metrics = metrics
         self._every = settings.lease / 2
+        self._sweep_every = settings.lease * SWEEPS
+        self._swept = float("-inf")
         self._retention = settings.retention
+        self._history = timedelta(seconds=settings.history)
 
     async def run(self) -> None:
-        """Look after the exports for ever, twice in a lease."""
+        """Look after the exports for ever, twice in a lease; after files more seldom."""
         while True:
             try:
                 await self._rescue()
-                await self._sweep()
+                if time.monotonic() - self._swept >= self._sweep_every:
+                    self._swept = time.monotonic()
+                    await self._prune()
+                    await self._sweep()
             except (psycopg.Error, OSError) as error:
                 log.warning("cannot clean up: %s", error)
             await asyncio.sleep(self._every)
@@ -47,6 +58,11 @@ class Janitor:
                 extra={"export": str(export.id)},
             )
             self._metrics.rescues.labels(export.status.value).inc()
+
+    async def _prune(self) -> None:
+        """Forget what ended longer ago than HISTORY, some at a time."""
+        while self._history and await self._queue.prune(self._history):
+            await asyncio.sleep(BETWEEN)
 
     async def _sweep(self) -> None:
         # The files first: an export is claimed before its partial is made.

@@ -108,6 +108,7 @@ class Export(Format):
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: datetime | None
+    expired: bool = Field(default=False, exclude=True)  # by the database's clock
 
     @property
     def ended(self) -> bool:
@@ -231,10 +232,15 @@ class Queue:
         for _ in range(2):
             try:
                 return await self._insert(values, max_pending=self._max_pending)
-            except errors.UniqueViolation:
+            except (errors.UniqueViolation, errors.ConfigurationLimitExceeded) as error:
+                full = isinstance(error, errors.ConfigurationLimitExceeded)
+                if full and key is None:
+                    raise
                 row = await self._one(
                     "select * from live_exports where idempotency_key = %s", key
                 )
+                if full and not row:
+                    raise
             if row:  # else it was deleted meanwhile
                 if row["request_digest"] != digest:
                     raise KeyReused
@@ -264,11 +270,17 @@ class Queue:
                 conn.transaction(force_rollback=not keep),
             ):
                 await conn.execute(
-                    "select set_config('exports.max_pending', %s, true),"
-                    " set_config('statement_timeout', %s, true)",
+                    # What the database says holds unless we know better.
+                    "select set_config('statement_timeout', %s, true),"
+                    " set_config('exports.max_pending', coalesce(%s,"
+                    " current_setting('exports.max_pending', true), ''), true)",
                     [
-                        str(max_pending or ""),
                         f"{self._submit_timeout * 1000:.0f}",
+                        (
+                            None
+                            if keep and max_pending is None
+                            else str(max_pending or "")
+                        ),
                     ],
                 )
                 cursor = await conn.execute(statement, parameters)
@@ -400,14 +412,23 @@ class Queue:
             receipt.snapshot_at,
         )
 
-    async def fail(self, export: Export, error: ExportError, transient: bool) -> None:
-        """End the attempt with the reason; if it is transient, try again later."""
+    async def fail(
+        self,
+        export: Export,
+        error: ExportError,
+        transient: bool,
+        rows: int | None = None,
+        bytes: int | None = None,
+    ) -> None:
+        """End the attempt, which came so far; if it is transient, try again later."""
         await self._held(
-            "select fail_export(%s, %s, %s, %s) is not null as held",
+            "select fail_export(%s, %s, %s, %s, %s, %s) is not null as held",
             export.id,
             export.attempt,
             Jsonb(error.model_dump(exclude_none=True)),
             transient,
+            rows,
+            bytes,
         )
 
     async def depth(self) -> Depth:
@@ -442,6 +463,11 @@ class Queue:
         """Delete the export; return its file's name, or "", if there was one."""
         row = await self._one("select delete_export(%s) as file", id)
         return row["file"] if row else None
+
+    async def prune(self, older_than: timedelta) -> int:
+        """Delete some exports that ended longer ago than that; return how many."""
+        row = await self._one("select prune_exports(%s) as pruned", older_than)
+        return int(row["pruned"]) if row else 0
 
     async def rescue(self) -> list[Export]:
         """Take back every export whose lease ran out; return them."""

@@ -299,7 +299,14 @@ class Worker:
             known = isinstance(error, KNOWN)
             transient = is_transient(error)
             try:
-                await self._insist(self._queue.fail, export, describe(error), transient)
+                await self._insist(
+                    self._queue.fail,
+                    export,
+                    describe(error),
+                    transient,
+                    copy.rows,
+                    copy.bytes,
+                )
             except LeaseLost:
                 self._drop(export, name)
                 return "lost"

@@ -61,6 +61,7 @@ select not exists (select from exports_migrations where name = '0006-long-histor
 \ir functions/next_export_in.sql
 \ir functions/prepare_export.sql
 \ir functions/preview_export.sql
+\ir functions/prune_exports.sql
 \ir functions/queue_depth.sql
 \ir functions/readable.sql
 \ir functions/refuse_other_meanings.sql

@@ -1,7 +1,7 @@
 -- What people read.
 
-drop view if exists live_exports cascade;
-create view live_exports as
+-- New columns go to the end: so the views and grants of others survive.
+create or replace view live_exports as
 select
     e.id,
     e.status,
@@ -62,9 +62,14 @@ select
     e.started_at,
     e.finished_at,
     e.expires_at,
-    round(l.rows / t.seconds)::bigint as rows_per_second,
+    case when t.seconds > 0 then
+        least(round(l.rows / t.seconds), 9223372036854775807)::bigint
+    end as rows_per_second,
     case when e.status = 'processing' and l.rows > 0 then
-        round(greatest(0, e.estimated_rows - l.rows) * t.seconds / l.rows)::bigint
+        least(
+            round(greatest(0, e.estimated_rows - l.rows) * greatest(0, t.seconds) / l.rows),
+            9223372036854775807
+        )::bigint
     end as eta_seconds,
     e.search_path,
     e.relations,
@@ -72,35 +77,41 @@ select
     e.force_quote,
     e.decimal_comma,
     e.line_break_text,
-    e.digits_as_text
+    e.digits_as_text,
+    coalesce(e.expires_at <= now(), false) as expired
 from exports as e
 left join lateral (
     select sum(coalesce(tuples_processed, 0) + told.rows) as rows,
         sum(coalesce(bytes_processed, 0) + told.kib * 1024) as bytes
     from pg_stat_activity
     left join pg_stat_progress_copy using (pid)
-    -- What its lanes have done stands behind the name, in hexadecimal.
+    -- What its lanes have done stands behind the name, in hexadecimal; or
+    -- whatever else a session wrote there.
     cross join lateral (
         select
-            ('x' || lpad(split_part(application_name, ' ', 3), 16, '0'))::bit(64)::bigint,
-            ('x' || lpad(split_part(application_name, ' ', 4), 16, '0'))::bit(64)::bigint
+            ('x' || lpad(coalesce(found[1], ''), 16, '0'))::bit(64)::bigint,
+            ('x' || lpad(coalesce(found[2], ''), 16, '0'))::bit(64)::bigint
+        from (
+            select regexp_match(application_name, '^export [-0-9a-f]{36} ([0-9a-f]{1,12}) ([0-9a-f]{1,12})$')
+        ) as _ (found)
     ) as told (rows, kib)
     where e.status = 'processing'
         and starts_with(application_name, 'export ' || e.id)
 ) as running on true
 cross join lateral (
-    select greatest(e.rows, running.rows::bigint) as rows,
-        greatest(e.bytes, running.bytes::bigint) as bytes
+    select least(greatest(e.rows, running.rows), 9223372036854775807)::bigint as rows,
+        least(greatest(e.bytes, running.bytes), 9223372036854775807)::bigint as bytes
 ) as l
 cross join lateral (
-    select nullif(
-        extract(epoch from coalesce(e.finished_at, clock_timestamp()) - e.started_at), 0
+    select extract(
+        epoch from coalesce(e.finished_at, clock_timestamp()) - e.started_at
     ) as seconds
 ) as t;
 comment on view live_exports is $$
 The exports, with rows and bytes as of this moment rather than of the last
-heartbeat, and with the place in the queue of the first hundred.  Rows and bytes come from pg_stat_progress_copy, which shows a COPY to members
-of the role that runs it: csv_service, superusers, and whom they add.
+heartbeat, and with the place in the queue of the first hundred.  Rows and bytes come from
+pg_stat_progress_copy, which shows a COPY to members of the role that runs it: csv_service,
+superusers, and whom they add.
 $$;
 
 create or replace function list_exports(

@@ -7,6 +7,7 @@ a request in which only a satisfiable `Range` is left.
 """
 
 import base64
+import os
 import re
 from pathlib import Path
 from urllib.parse import quote
@@ -28,6 +29,18 @@ CONTENT_ETAG = web.ResponseKey("content_etag", ETag)
 ONE_RANGE = re.compile(
     r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE
 )
+
+
+def unreadable(path: Path, size: int) -> str | None:
+    """Return why the file cannot be served as the whole that it was, if so."""
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return f"{path} is not there: do all processes share EXPORTS_DIR?"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return None if found == size else f"{path} has {found} bytes instead of {size}"
 
 
 def send_file(

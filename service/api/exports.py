@@ -4,7 +4,8 @@ import asyncio
 import base64
 import binascii
 import json
-from datetime import UTC, datetime
+import logging
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,10 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 from ..copy import PREVIEW_PATIENCE, preview
 from ..fence import unique_names
 from ..queue import Export, KeyReused, Status
-from .download import send_file
+from .download import send_file, unreadable
 from .keys import QUEUE, SETTINGS, SOURCES, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
 from .problems import Problem, refused, refusing
+
+log = logging.getLogger(__name__)
 
 routes = web.RouteTableDef()
 
@@ -125,7 +128,7 @@ async def download(request: web.Request) -> web.StreamResponse:
             f"The export is {export.status}; there is no file yet.",
             headers={"Retry-After": "1"},
         )
-    if export.expires_at and export.expires_at <= datetime.now(UTC):
+    if export.expired and export.expires_at:
         raise Problem(
             "expired", f"The file was kept until {export.expires_at:%F %T %Z}."
         )
@@ -135,8 +138,14 @@ async def download(request: web.Request) -> web.StreamResponse:
             "no-file", f"The export is {export.status}{reason}; there is no file."
         )
     path = request.app[STORAGE].path(export.file_path)
-    if not path.is_file():
-        raise Problem("expired", "The file is gone.")
+    problem = await asyncio.to_thread(unreadable, path, export.bytes)
+    if problem:
+        log.error("export %s is completed, but %s", export.id, problem)
+        raise Problem(
+            503,
+            "The file cannot be read here; it has been logged.",
+            headers={"Retry-After": "30"},
+        )
     return send_file(request, path, export.sha256, _name(export), _media_type(export))
 
 

@@ -1,5 +1,6 @@
 create or replace function fail_export(
-    p_id uuid, p_attempt integer, p_error jsonb, p_transient boolean default false
+    p_id uuid, p_attempt integer, p_error jsonb, p_transient boolean default false,
+    p_rows bigint default null, p_bytes bigint default null
 )
 returns export_status
 language sql
@@ -10,6 +11,8 @@ as $$
         worker = null,
         lease_expires_at = null,
         error = p_error,
+        rows = coalesce(p_rows, rows),
+        bytes = coalesce(p_bytes, bytes),
         (status, run_at, finished_at) = (
             select * from after_failure(failures + 1, max_attempts, p_transient)
         )
@@ -18,7 +21,7 @@ as $$
 $$;
 comment on function fail_export is $$
 processing -> failed: it went wrong, as p_error ("message", and perhaps
-"sqlstate", "hint", "detail") tells.
+"sqlstate", "hint", "detail") tells, after p_rows and p_bytes.
 
 If p_transient, processing -> pending while attempts are left, to run again
 after a pause.  Returns where it went, or null if p_attempt no longer holds it.

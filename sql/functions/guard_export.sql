@@ -77,6 +77,11 @@ begin
     end if;
     new.transition := null;
     if new.status = 'cancelled' and old.status <> 'cancelled' then
+        if old.status = 'processing' and has_table_privilege('public.live_exports', 'select') then
+            select rows, bytes into new.rows, new.bytes
+            from public.live_exports
+            where id = old.id;
+        end if;
         new.worker := null;
         new.lease_expires_at := null;
         new.finished_at := clock_timestamp();

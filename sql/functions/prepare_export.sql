@@ -34,6 +34,7 @@ begin
             message = format('%s exports are waiting already', max_pending),
             hint = 'Submit it again when some of them are done.';
     end if;
+    wanted.requested_by := session_user;
     wanted.created_at := clock_timestamp();
     -- The past means now: so the exports of one statement have a place each.
     wanted.run_at := greatest(wanted.run_at, wanted.created_at);

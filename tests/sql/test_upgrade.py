@@ -35,12 +35,22 @@ def test_an_upgrade_keeps_every_export(earlier: str) -> None:
         return conn.execute(f"select {kept} from exports order by id").fetchall()
 
     with psycopg.connect(earlier, autocommit=True) as conn:
+        conn.execute(
+            "do $$ begin create role reporter; exception when duplicate_object then null; end $$"
+        )
+        conn.execute("grant select on live_exports to reporter")
+        conn.execute("create view report as select status, rows from live_exports")
         before = rows(conn)
         assert {row[1] for row in before} == {
             "pending", "processing", "completed", "failed", "cancelled",
         }  # fmt: skip
         assert db.migrate(earlier)
         assert rows(conn) == before
+        # What others were given, and made of it, is still there.
+        assert conn.execute("select from report").rowcount == len(before)
+        assert conn.execute(
+            "select has_table_privilege('reporter', 'live_exports', 'select')"
+        ).fetchone() == (True,)
         # They go on from where they were.
         claimed = conn.execute(
             "select * from claim_export('new', '1 minute', '{}', 100)"
