@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 import psycopg
@@ -14,6 +16,9 @@ from yarl import URL
 from . import __version__, config, db, embedded, process
 from .cli import commands, live, output
 from .cli.client import Client
+
+# What a terminal obeys, and all that may begin a line.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Sections(click.Group):
@@ -168,6 +173,24 @@ def _quoted(conninfo: str) -> str:
     return '"' + conninfo.replace('"', '\\"') + '"'
 
 
+class PlainFormatter(logging.Formatter):
+    """What others wrote can neither begin a line nor colour it.
+
+    A record is one line; those of its trace, if it has one, begin with blanks.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"  {_escaped(line)}" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _log(how: str) -> None:
     handler = logging.StreamHandler()
     if how == "json":
@@ -176,7 +199,7 @@ def _log(how: str) -> None:
         )
     else:
         handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+            PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -98,16 +98,19 @@ class Copy:
         self.rows = self.bytes = self._written = 0
         self.share = None
         source = self._sources.begin(
-            self._name, self._form.time_zone, self._search_path
+            self._name, self._form.time_zone, self._search_path, self._look
         )
         self.snapshot_at = source.at
         with self._lock:
             self._source = source
         whole = False
         try:
-            self.columns = fence.check(source.conn, self._sql, self._search_path)
-            if self._relations:
-                fence.check_meaning(source.conn, self._relations)
+            with db.given(source.conn, fence.CHECK_PATIENCE):
+                self.columns = fence.check(
+                    source.conn, self._sql, self._search_path, self._look
+                )
+                if self._relations:
+                    fence.check_meaning(source.conn, self._relations)
             limited = self._limited(write)
             if not (by_lanes and self._by_lanes(source.conn, limited)):
                 self._by_pump(source.conn, limited)
@@ -279,13 +282,15 @@ def preview(
     source = sources.begin("preview", form.time_zone, search_path)
     try:
         timeout = f"{PREVIEW_PATIENCE * 1000:.0f}"
-        source.conn.execute(
-            "select set_config('statement_timeout', %s, true)", [timeout]
-        )
-        columns = fence.check(source.conn, sql, search_path)
-        # Prepared alone above, so that nothing in it leaves the parentheses.
-        shown = fence.preview_rows(sql, columns, limit)
-        rows = source.conn.execute(shown.encode(), prepare=True).fetchall()
+        # Each of three statements may take as long; then the server is silent.
+        with db.given(source.conn, 3 * PREVIEW_PATIENCE + STOP_PATIENCE):
+            source.conn.execute(
+                "select set_config('statement_timeout', %s, true)", [timeout]
+            )
+            columns = fence.check(source.conn, sql, search_path)
+            # Prepared alone above, so that nothing in it leaves the parentheses.
+            shown = fence.preview_rows(sql, columns, limit)
+            rows = source.conn.execute(shown.encode(), prepare=True).fetchall()
     finally:
         sources.end(source, reuse=False)
     return columns, [row for (row,) in rows]

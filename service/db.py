@@ -11,10 +11,12 @@ vanished, and `bounded` severs connections that merely went silent.
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import select
 import socket
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,17 +29,24 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps
 from psycopg_pool import AsyncConnectionPool
 
+from . import libpq
 from .config import Settings
+from .libpq import Look
+
+log = logging.getLogger(__name__)
 
 MIGRATE_LOCK = 0x637376  # "csv"
 MIGRATE_TRIES = 10
+MIGRATE_PATIENCE = "2s"  # for a lock
+MIGRATE_PAUSE = 1.0  # seconds, in which others get theirs
 SOURCE_USES = 1000  # of one connection, before a new one is made
+SOURCE_PATIENCE = 10.0  # seconds for the server to begin or end a transaction
 QUEUE_PATIENCE = 2.0  # seconds until a connection of the pool
 DEFAULTS = {
     "client_encoding": "utf8",
@@ -159,24 +168,35 @@ class Sources:
         self.search_path: str | None = None
 
     def begin(
-        self, name: str, time_zone: str = "UTC", search_path: str | None = None
+        self,
+        name: str,
+        time_zone: str = "UTC",
+        search_path: str | None = None,
+        look: Look = lambda: None,
     ) -> Source:
-        """Lend a connection; *name* shows in pg_stat_activity."""
+        """Lend a connection; *name* shows in pg_stat_activity.
+
+        *look* is called while it waits, and may raise to give up.  A server that
+        accepts and says nothing is an `OperationalError` after `SOURCE_PATIENCE`.
+        """
         begin = begin_source(name, time_zone, search_path)
         with self._lock:
             source = self._idle.pop() if self._idle else None
         if source is not None:
             try:
-                source.at = _begin(source.conn, begin)
+                source.at = _begin(source.conn, begin, look)
                 source.uses += 1
                 return source
             except psycopg.OperationalError:
                 source.conn.close()  # the server ended it meanwhile
+            except BaseException:
+                source.conn.close()
+                raise
         # DISCARD ALL would forget what psycopg believes to be prepared.
         conn = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
         try:
-            self._learn_search_path(conn)
-            return Source(conn, _begin(conn, begin))
+            self._learn_search_path(conn, look)
+            return Source(conn, _begin(conn, begin, look))
         except BaseException:
             conn.close()
             raise
@@ -192,12 +212,15 @@ class Sources:
                 "Let pg_hba.conf admit it, or set SOURCE_DATABASE_URL."
             ) from error
 
-    def _learn_search_path(self, conn: psycopg.Connection[Any]) -> None:
+    def _learn_search_path(
+        self, conn: psycopg.Connection[Any], look: Look = lambda: None
+    ) -> None:
         # "$user" is this role, whoever looks names up in the path later.
         result = _run(
             conn,
             b"select replace(current_setting('search_path'), '\"$user\"',"
             b" quote_ident(current_user))",
+            look,
         )
         self.search_path = (result.get_value(0, 0) or b"").decode()
 
@@ -220,19 +243,19 @@ class Sources:
                 self._idle.pop().conn.close()
 
 
-def _begin(conn: psycopg.Connection[Any], begin: bytes) -> datetime:
-    result = _run(conn, begin)
+def _begin(conn: psycopg.Connection[Any], begin: bytes, look: Look) -> datetime:
+    result = _run(conn, begin, look)
     microseconds = int(result.get_value(0, 0) or b"")
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
 
 
-def _run(conn: psycopg.Connection[Any], statements: bytes) -> PGresult:
+def _run(
+    conn: psycopg.Connection[Any], statements: bytes, look: Look = lambda: None
+) -> PGresult:
     """Run *statements* by libpq itself; return the result of the last one."""
-    result = conn.pgconn.exec_(statements)
+    result = libpq.run(conn.pgconn, statements, SOURCE_PATIENCE, look)
     if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-        if conn.pgconn.status == ConnStatus.BAD:
-            raise psycopg.OperationalError(result.get_error_message())
-        raise errors.error_from_result(result)
+        raise libpq.error_of(result)
     return result
 
 
@@ -303,6 +326,18 @@ def sever(conn: AnyConnection) -> None:
 
 
 @contextmanager
+def given(conn: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """As `bounded`, in a thread."""
+    timer = threading.Timer(seconds, sever, [conn])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
 def bounded(conn: AnyConnection, seconds: float) -> Iterator[None]:
     """Sever *conn* if the block takes longer than that."""
     timer = asyncio.get_running_loop().call_later(seconds, sever, conn)
@@ -341,6 +376,14 @@ def migrate(database_url: str) -> bool:
                 # another of its databases is being migrated.
                 if not left:
                     raise
+            except errors.LockNotAvailable as error:
+                if not left:
+                    raise DatabaseError(
+                        f"the schema cannot be changed: {error}\n"
+                        "Other sessions use it: see pg_locks and pg_stat_activity."
+                    ) from error
+                log.warning("the schema is in use; trying again: %s", error)
+                time.sleep(MIGRATE_PAUSE)
         _give_reader_a_login(conn, database_url)
         return changed
 
@@ -377,6 +420,8 @@ def _install(conn: psycopg.Connection) -> bool:
     if applied.get("functions") == digest:
         return False
     with conn.transaction():
+        # Whoever reads would queue up behind us.
+        conn.execute("select set_config('lock_timeout', %s, true)", [MIGRATE_PATIENCE])
         conn.execute("select pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
         applied = _applied(conn)
         if applied.get("functions") == digest:

@@ -91,6 +91,7 @@ class Events:
         self._anything = False  # may have changed: notifications were merged, or lost
         self._look = asyncio.Event()
         self._shown: dict[UUID, tuple[Status, bytes]] = {}  # what has not ended
+        self._told: dict[UUID, datetime] = {}  # when what was told last has ended
         self._last = 0  # event
 
     def __len__(self) -> int:
@@ -203,6 +204,11 @@ class Events:
         newcomers: set[Subscriber],
     ) -> None:
         self._last = max(self._last, (read_at - EPOCH) // timedelta(microseconds=1))
+        self._told = {
+            id: ended
+            for id, ended in self._told.items()
+            if ended > read_at - 2 * MARGIN
+        }
         news, present = [], []
         for export in exports:
             frame, is_new = self._frame(export)
@@ -229,14 +235,16 @@ class Events:
         """Return the event of *export*, and whether it has been told already."""
         body = export.model_dump_json(by_alias=True).encode()
         status, shown = self._shown.get(export.id, (None, b""))
-        end = ""
-        if export.ended:
+        end, is_new = "", body != shown
+        if export.finished_at is not None:
             self._shown.pop(export.id, None)
             end = end_of(export)
+            is_new = self._told.get(export.id) != export.finished_at
+            self._told[export.id] = export.finished_at
         else:
             self._shown[export.id] = export.status, body
         kind = "progress" if status is export.status else "status"
-        return self._event(kind, body, end), body != shown
+        return self._event(kind, body, end), is_new
 
     def _event(self, kind: str, body: bytes, end: str = "") -> bytes:
         self._last += 1

@@ -11,11 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from psycopg import Connection, errors, sql
+from psycopg import Connection, sql
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from . import libpq
+from .libpq import Look
 
 # What a spreadsheet may take for a formula (OWASP, CSV injection): also behind a
 # tab or a line break, and with the full-width signs of Japanese.
@@ -25,6 +28,7 @@ NUMBER = r"^[-+]?([0-9]+([.,][0-9]+)*|[.,][0-9]+)(e[-+]?[0-9]+)? ?%?$"
 DIGITS = r"^[-+]?(0[0-9]+|[0-9]{16,})([.,][0-9]+)?$"
 # JSON text has no control characters, so with these nothing is ever quoted.
 JSON_LINES = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02', NULL E'\x03'"
+CHECK_PATIENCE = 60.0  # seconds to take a text apart, locks included
 LONGEST_NAME = 63  # bytes of an identifier
 LONGEST_SHOWN = 1000  # characters of a value in a preview
 
@@ -135,15 +139,24 @@ class Format(BaseModel):
 
 
 def check(
-    conn: Connection[Any], text: str, search_path: str | None = None
+    conn: Connection[Any],
+    text: str,
+    search_path: str | None = None,
+    look: Look = lambda: None,
 ) -> list[Column]:
     """Return the columns of the SELECT *text*, having made sure that it is one.
 
     *search_path* is that of the session.  Raises `psycopg.Error` or `NotASelect`
-    unless it may be put into a COPY.
+    unless it may be put into a COPY.  *look* is called while it waits, and may
+    raise to give up.
     """
-    expect(conn.pgconn.prepare(b"", text.encode()), ExecStatus.COMMAND_OK)
-    described = expect(conn.pgconn.describe_prepared(b""), ExecStatus.COMMAND_OK)
+    expect(
+        libpq.prepare(conn.pgconn, text.encode(), CHECK_PATIENCE, look),
+        ExecStatus.COMMAND_OK,
+    )
+    described = expect(
+        libpq.describe(conn.pgconn, CHECK_PATIENCE, look), ExecStatus.COMMAND_OK
+    )
     if described.nparams:
         raise NotASelect(
             "an export takes no parameters; write the values into the query"
@@ -270,7 +283,7 @@ def unique_names(columns: list[Column]) -> list[str]:
 def expect(result: PGresult, status: ExecStatus) -> PGresult:
     """Return *result* if it has *status*, else raise its `psycopg.Error`."""
     if result.status == ExecStatus.FATAL_ERROR:
-        raise errors.error_from_result(result)
+        raise libpq.error_of(result)
     if result.status != status:
         raise NotASelect(
             f"an export is a SELECT, but this is {ExecStatus(result.status).name}"

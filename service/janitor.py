@@ -40,8 +40,8 @@ class Janitor:
         """Look after the exports for ever, twice in a lease; after files more seldom."""
         while True:
             try:
-                await self._rescue()
-                if time.monotonic() - self._swept >= self._sweep_every:
+                # Who was rescued from has left a partial behind.
+                if await self._rescue() or self._due():
                     self._swept = time.monotonic()
                     await self._prune()
                     await self._sweep()
@@ -49,8 +49,12 @@ class Janitor:
                 log.warning("cannot clean up: %s", error)
             await asyncio.sleep(self._every)
 
-    async def _rescue(self) -> None:
-        for export in await self._queue.rescue():
+    def _due(self) -> bool:
+        return time.monotonic() - self._swept >= self._sweep_every
+
+    async def _rescue(self) -> int:
+        rescued = await self._queue.rescue()
+        for export in rescued:
             log.warning(
                 "export %s rescued: it is %s now",
                 export.id,
@@ -58,6 +62,7 @@ class Janitor:
                 extra={"export": str(export.id)},
             )
             self._metrics.rescues.labels(export.status.value).inc()
+        return len(rescued)
 
     async def _prune(self) -> None:
         """Forget what ended longer ago than HISTORY, some at a time."""

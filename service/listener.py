@@ -9,6 +9,7 @@ row, and every reconnect wakes all of them.
 import asyncio
 import logging
 from collections.abc import Callable
+from uuid import uuid4
 
 import psycopg
 
@@ -18,8 +19,9 @@ log = logging.getLogger(__name__)
 
 CHANGED = "exports"  # a status changed: the id, or nothing if there are several
 PENDING = "exports_pending"  # there is something to claim
+ECHO = "exports_echo"  # what a listener says to itself
 SILENCE = 30.0  # seconds without a notification after which we ask for a sign of life
-PATIENCE = 10.0  # seconds for that sign
+PATIENCE = 10.0  # seconds for that sign, or until we first hear ourselves
 LONGEST_PAUSE = 5.0  # seconds between attempts to reconnect
 
 Hear = Callable[[str], None]
@@ -28,12 +30,15 @@ Hear = Callable[[str], None]
 class Listener:
     """Calls back for each notification; `run` it as a task.
 
-    Without a *conninfo* it never hears anything: polling alone has to do.
+    Without a *conninfo* it never hears anything: polling alone has to do.  It is
+    `connected` when it hears what it says itself.
     """
 
     def __init__(self, conninfo: str | None) -> None:
         self._conninfo = conninfo
         self._hears: dict[str, set[Hear]] = {CHANGED: set(), PENDING: set()}
+        self._echo = uuid4().hex
+        self._deaf = False
         self.connected = asyncio.Event()
 
     def subscribe(self, channel: str, hear: Hear) -> Callable[[], None]:
@@ -65,16 +70,40 @@ class Listener:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _listen(self, conn: psycopg.AsyncConnection) -> None:
-        with db.bounded(conn, PATIENCE):
-            await conn.execute("listen exports; listen exports_pending")
-        self.connected.set()
-        for channel in self._hears:
-            self._tell(channel, "")
-        while True:
-            async for notify in conn.notifies(timeout=SILENCE):
-                self._tell(notify.channel, notify.payload)
+        for channel in (ECHO, *self._hears):
             with db.bounded(conn, PATIENCE):
-                await conn.execute("select 1")
+                await conn.execute(f"listen {channel}")
+        patience = PATIENCE
+        while True:
+            # A sign of life, which must be heard: poolers swallow notifications.
+            with db.bounded(conn, PATIENCE):
+                await conn.execute("select pg_notify(%s, %s)", [ECHO, self._echo])
+            heard = False
+            async for notify in conn.notifies(timeout=patience):
+                if notify.channel != ECHO:
+                    self._tell(notify.channel, notify.payload)
+                elif notify.payload == self._echo:
+                    heard = True
+                    self._hear_myself()
+            if not heard:
+                self._warn()
+            patience = SILENCE
+
+    def _hear_myself(self) -> None:
+        if not self.connected.is_set():
+            self._deaf = False
+            self.connected.set()
+            for channel in self._hears:
+                self._tell(channel, "")
+
+    def _warn(self) -> None:
+        self.connected.clear()
+        if not self._deaf:
+            log.warning(
+                "notifications do not arrive: is there a pooler in between? Set"
+                " LISTEN_DATABASE_URL to the server itself; until then we poll"
+            )
+        self._deaf = True
 
     def _tell(self, channel: str, payload: str) -> None:
         for hear in tuple(self._hears[channel]):

@@ -51,7 +51,12 @@ async def running(
         sources = db.Sources(source, settings.worker_slots)
         stack.callback(sources.close)
         sources.connect()
-        storage = Directory(settings.exports_dir)
+        try:
+            storage = Directory(settings.exports_dir)
+        except OSError as error:
+            raise StartError(
+                f"EXPORTS_DIR {settings.exports_dir} cannot be made: {error.strerror}"
+            ) from error
         pool = db.open_pool(
             database_url, API_CONNECTIONS * serve + settings.worker_slots + 2
         )
@@ -65,6 +70,7 @@ async def running(
         listening = settings.listen_database_url or database_url
         listener = Listener(None if listening == config.POLLING_ALONE else listening)
         metrics = Metrics()
+        draining = asyncio.Event()
 
         def kept(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
             failed = metrics.task_failures.labels(name).inc
@@ -76,6 +82,7 @@ async def running(
         stack.push_async_callback(end, kept("janitor", janitor.run))
         shared: dict[web.AppKey[Any], Any] = {
             keys.SETTINGS: settings,
+            keys.DRAINING: draining,
             keys.QUEUE: queue,
             keys.STORAGE: storage,
             keys.METRICS: metrics,
@@ -96,6 +103,7 @@ async def running(
             worker = Worker(settings, queue, listener, storage, sources, metrics)
             working = kept("worker", worker.run)
             stack.push_async_callback(_drain, worker, working)
+        stack.callback(draining.set)
         yield url
 
 
@@ -118,7 +126,9 @@ async def until_stopped() -> None:
 async def _serve(
     stack: AsyncExitStack, app: web.Application, host: str, port: int, variable: str
 ) -> str:
-    runner = web.AppRunner(app, shutdown_timeout=CLOSING, access_log=None)
+    runner = web.AppRunner(
+        app, shutdown_timeout=CLOSING, access_log=None, auto_decompress=False
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, host, port)

@@ -31,6 +31,8 @@ from psycopg import errors
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
+from . import libpq
+
 BLOCK = 128 * 1024  # bytes of the socket that are looked at together
 ENOUGH = BLOCK // 2  # bytes worth looking at while more are coming
 NAP = 0.0002  # seconds in which they come: fewer wake-ups, for the server as well
@@ -301,7 +303,7 @@ class _Libpq(_Source):
 def _expect(result: PGresult | None, status: ExecStatus) -> PGresult:
     assert result
     if result.status == ExecStatus.FATAL_ERROR:
-        raise errors.error_from_result(result)
+        raise libpq.error_of(result)
     if result.status != status:
         raise UnexpectedResult("that is no COPY TO STDOUT")
     return result

@@ -5,6 +5,7 @@ the rename flushed as well: whatever dies, a name is either absent or names all
 of its bytes.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -18,6 +19,10 @@ from typing import Self
 FLUSH_EVERY = 16 * 1024 * 1024  # bytes
 ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 OURS = re.compile(rf"({ID}-\d+\.[a-z.]+)|\.({ID}-\d+\.[a-z.]+)\.partial")
+
+
+class CannotCreate(Exception):
+    """No file can be made here: that is the directory's fault, not the export's."""
 
 
 class Directory:
@@ -55,7 +60,11 @@ class Directory:
                         yield ours[1] or ours[2], entry.name, age
 
     def free(self) -> int:
-        """Return how many bytes could still be written."""
+        """Return how many bytes could still be written; raise `OSError` if none can."""
+        if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+            # It tells why, if it knows.
+            os.stat(self.root)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         disk = os.statvfs(self.root)
         return disk.f_bavail * disk.f_frsize
 
@@ -80,7 +89,10 @@ class Partial:
         return self._digest.hexdigest()
 
     def __enter__(self) -> Self:
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        try:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        except OSError as error:
+            raise CannotCreate(error.strerror) from error
         return self
 
     def write(self, block: bytes | memoryview) -> None:

@@ -38,7 +38,7 @@ from .queue import (
     Receipt,
     Sliceable,
 )
-from .storage import Directory, Partial
+from .storage import CannotCreate, Directory, Partial
 from .tasks import end, wait
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ STOP_EVERY = 0.2  # seconds between cancel requests until the copy has ended
 GATHER = 0.002  # seconds, if other slots are busy meanwhile
 AT_FIRST = 0.05  # seconds in which an export may end without a heartbeat
 LONGEST_PAUSE = 5.0  # seconds between claims while the database refuses them
+PAUSE_WITHOUT_FILE = 5.0  # seconds, after a file that could not be made
+BETWEEN_LOOKS = 0.25  # seconds, however often something is announced
 ROWS_FOR_LANES = 50_000  # that the planner expects: fewer are not worth a thought
 LOOK_EVERYWHERE = 1.0  # seconds between claims that look below the floors
 
@@ -58,6 +60,7 @@ NOT_NOW = (
 )
 # SQLSTATE classes: connection, rollback, resources, lock, operator, system
 TRANSIENT = ("08", "40", "53", "55P03", "57P", "58", "72")
+CANCELLED = "57014"
 LASTING = ("53400",)  # temp_file_limit
 
 
@@ -112,6 +115,8 @@ class Worker:
         self._floors: list[datetime | None] = [None] * PRIORITIES
         self._looked_everywhere = 0.0
         self._no_room = False
+        self._cannot_create = ""  # why the last attempt got no file
+        self._loop: asyncio.AbstractEventLoop
         self._threads: ThreadPoolExecutor
         self._lanes: Lanes
 
@@ -120,6 +125,7 @@ class Worker:
             self._listener.subscribe(PENDING, self._hear_pending),
             self._listener.subscribe(CHANGED, self._hear_changed),
         ]
+        self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(self._settings.worker_slots, "copy")
         self._lanes = Lanes(self._settings.lanes)
         self._busy = 0
@@ -202,11 +208,16 @@ class Worker:
             problem = f"{free:,} bytes are left on the disk" if full else ""
         except OSError as error:
             problem = f"the exports cannot be written: {error.strerror}"
+        patience = min(1.0, self._settings.poll_interval)
+        if self._cannot_create:
+            # Others may have better luck: they find it before we try again.
+            problem, self._cannot_create = self._cannot_create, ""
+            patience = PAUSE_WITHOUT_FILE
         if problem and not self._no_room:
             log.warning("nothing is claimed: %s", problem)
         self._no_room = bool(problem)
         if problem:
-            await wait(self._draining, min(1.0, self._settings.poll_interval))
+            await wait(self._draining, patience)
         return not problem
 
     async def _claim(self, everywhere: bool, limit: int) -> list[Export]:
@@ -250,8 +261,14 @@ class Worker:
             pool=self._lanes,
         )
         look = self._running[name] = asyncio.Event()
+        hurry = asyncio.Event()
+
+        def look_now() -> None:
+            hurry.set()
+            look.set()
+
         copying = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._copy, copy, export, name
+            self._threads, self._copy, copy, export, name, look_now
         )
         over = asyncio.Event()
         beating: asyncio.Task[None] | None = None
@@ -261,7 +278,7 @@ class Worker:
             await asyncio.wait({copying}, timeout=AT_FIRST)
             if not copying.done():
                 beating = asyncio.create_task(
-                    self._heartbeats(export, copy, look, over)
+                    self._heartbeats(export, copy, look, hurry, over)
                 )
                 events: list[asyncio.Future[Any]] = [copying, beating, self._late]
                 done, _ = await asyncio.wait(
@@ -291,6 +308,11 @@ class Worker:
                 raise TooLong(
                     f"it took longer than {limit:g} seconds, which is MAX_EXPORT_DURATION"
                 )
+            elif isinstance(reason := copying.exception(), CannotCreate):
+                self._cannot_create = f"the exports cannot be written: {reason}"
+                await self._insist(self._queue.release, export)
+                log.warning("export %s handed back: %s", export.id, self._cannot_create)
+                return "released"
             raise copying.exception() or AssertionError
         except LeaseLost:
             self._drop(export, name)
@@ -317,7 +339,7 @@ class Worker:
             del self._running[name]
             # Not cancelled: that would cost the connection, were it in a query.
             over.set()
-            look.set()
+            look_now()
             if beating:
                 await beating
 
@@ -356,28 +378,41 @@ class Worker:
                     pause = min(pause * 2, LONGEST_PAUSE)
         raise LeaseLost
 
-    def _copy(self, copy: Copy, export: Export, name: str) -> Partial:
+    def _copy(
+        self, copy: Copy, export: Export, name: str, copied: Callable[[], None]
+    ) -> Partial:
         try:
-            return self._write(copy, name, by_lanes=True)
+            return self._write(copy, name, copied, by_lanes=True)
         except LanesFailed as error:
             about(export).warning(
                 "export %s: copied by one stream, as lanes cannot: %s", export.id, error
             )
-            return self._write(copy, name, by_lanes=False)
+            return self._write(copy, name, copied, by_lanes=False)
 
-    def _write(self, copy: Copy, name: str, *, by_lanes: bool) -> Partial:
+    def _write(
+        self, copy: Copy, name: str, copied: Callable[[], None], *, by_lanes: bool
+    ) -> Partial:
         with self._storage.create(name) as partial:
             copy.run(partial.write, by_lanes=by_lanes)
+            # The server shows no figures any more: those of the row must be the last.
+            self._loop.call_soon_threadsafe(copied)
             partial.keep()
         return partial
 
     async def _heartbeats(
-        self, export: Export, copy: Copy, look: asyncio.Event, over: asyncio.Event
+        self,
+        export: Export,
+        copy: Copy,
+        look: asyncio.Event,
+        hurry: asyncio.Event,
+        over: asyncio.Event,
     ) -> None:
         """Keep the lease until it is *over*; or return when it is lost, or must be."""
-        until = time.monotonic() + self._settings.lease
+        asked = time.monotonic()
+        until = asked + self._settings.lease
         while time.monotonic() < until:
             await wait(look, self._settings.heartbeat)
+            await wait(hurry, asked + BETWEEN_LOOKS - time.monotonic())
             look.clear()
             if over.is_set():
                 return
@@ -428,6 +463,8 @@ def is_transient(error: Exception) -> bool:
     """
     if isinstance(error, psycopg.OperationalError):
         code = error.sqlstate
+        if code == CANCELLED:  # by somebody else; or its own time is up
+            return "timeout" not in (error.diag.message_primary or "")
         return code is None or code.startswith(TRANSIENT) and code not in LASTING
     return isinstance(error, (OSError, RowsMissing))
 

@@ -16,7 +16,8 @@ from . import (
     problems,
     sources,
 )
-from .keys import EVENTS, SETTINGS
+from .keys import EVENTS, PREVIEWS, SETTINGS
+from .previews import Previews
 
 OTHERS_IN_BODY = 1024 * 1024  # bytes of a request besides its query
 
@@ -24,7 +25,9 @@ OTHERS_IN_BODY = 1024 * 1024  # bytes of a request besides its query
 def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     """Return the application; *resources* are those of `keys`."""
     app = create_monitor(resources)
+    app[PREVIEWS] = Previews()
     app.on_shutdown.append(_end_streams)
+    app.on_cleanup.append(_end_previews)
     app.on_response_prepare.append(download.set_etag)
     app.on_response_prepare.append(pages.set_policy)
     for module in (exports, events, sources, openapi, pages):
@@ -47,3 +50,7 @@ def create_monitor(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
 
 async def _end_streams(app: web.Application) -> None:
     app[EVENTS].close()
+
+
+async def _end_previews(app: web.Application) -> None:
+    app[PREVIEWS].close()

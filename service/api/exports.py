@@ -18,7 +18,7 @@ from ..copy import PREVIEW_PATIENCE, preview
 from ..fence import unique_names
 from ..queue import Export, KeyReused, Status
 from .download import send_file, unreadable
-from .keys import QUEUE, SETTINGS, SOURCES, STORAGE
+from .keys import PREVIEWS, QUEUE, SETTINGS, SOURCES, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
 from .problems import Problem, refused, refusing
 
@@ -212,7 +212,7 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
     """Answer with what the export would be; nothing is stored."""
     export = await request.app[QUEUE].dry_run(values)
     try:
-        columns, rows = await asyncio.to_thread(
+        columns, rows = await request.app[PREVIEWS].make(
             preview,
             request.app[SOURCES],
             export.sql_text,

@@ -1,10 +1,10 @@
-"""Is this process able to serve?"""
+"""Is this process alive, is it able to serve, and should it be sent more?"""
 
 import psycopg
 from aiohttp import web
 from pydantic import ByteSize
 
-from .keys import QUEUE, SETTINGS, STORAGE
+from .keys import DRAINING, QUEUE, SETTINGS, STORAGE
 from .problems import Problem
 
 routes = web.RouteTableDef()
@@ -12,6 +12,10 @@ routes = web.RouteTableDef()
 
 @routes.get("/health")
 async def health(request: web.Request) -> web.Response:
+    return await _health(request)
+
+
+async def _health(request: web.Request) -> web.Response:
     try:
         await request.app[QUEUE].ping()
         free = request.app[STORAGE].free()
@@ -26,6 +30,24 @@ async def health(request: web.Request) -> web.Response:
             f"Nothing is claimed: the disk has {ByteSize(free).human_readable()} left."
         )
     return web.json_response({"status": "ok"})
+
+
+@routes.get("/health/live")
+async def live(request: web.Request) -> web.Response:
+    """Answer: so the process is alive, whatever the database does."""
+    return web.json_response({"status": "ok"})
+
+
+@routes.get("/health/ready")
+async def ready(request: web.Request) -> web.Response:
+    """As `/health`; but not ready while the process drains."""
+    if request.app[DRAINING].is_set():
+        raise Problem(
+            503,
+            "The process is shutting down.",
+            headers={"Retry-After": "5"},
+        )
+    return await _health(request)
 
 
 def _degraded(detail: str) -> web.Response:

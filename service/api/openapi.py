@@ -142,6 +142,22 @@ def description() -> dict[str, Any]:
                     (503,),
                 )
             },
+            "/health/live": {
+                "get": _operation(
+                    "getLiveness",
+                    "Is the process alive?",
+                    {200: _body({"type": "object", "required": ["status"]})},
+                    (),
+                )
+            },
+            "/health/ready": {
+                "get": _operation(
+                    "getReadiness",
+                    "Should the process be sent more?",
+                    {200: _body({"type": "object", "required": ["status"]})},
+                    (503,),
+                )
+            },
             "/exports": {
                 "post": _operation(
                     "submitExport",

@@ -174,17 +174,6 @@ async def test_the_list_is_paged_newest_first(api: Service) -> None:
         assert [e["jobId"] for e in (await answer.json())["exports"]] == ids[:1]
 
 
-async def test_a_row_that_lies_about_its_file_is_not_served(
-    service: Service, conn: Any, tmp_path: Any
-) -> None:
-    """The path comes from id and attempt, whatever else the row may say."""
-    (tmp_path / "secret").write_text("secret")
-    id = (await service.ended((await service.export())["jobId"]))["jobId"]
-    (service.settings.exports_dir / f"{id}-1.csv").unlink()
-    async with service.http.get(f"/exports/{id}/download") as answer:
-        assert "gone" in (await problem(answer, 410))["detail"]
-
-
 async def test_downloads_are_resumed_and_revalidated(service: Service) -> None:
     export = await service.ended((await service.export())["jobId"])
     url, etag = f"/exports/{export['jobId']}/download", f'"{export["sha256"]}"'

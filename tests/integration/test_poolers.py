@@ -1,5 +1,6 @@
 """Through PgBouncer in transaction mode: LISTEN elsewhere, or polling alone."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -82,6 +83,58 @@ async def test_polling_alone_is_enough(pooled: str, start: Start) -> None:
         database_url=pooled, listen_database_url="none", poll_interval=0.1
     )
     await use(service)
+
+
+async def test_a_listener_that_hears_nothing_says_so(
+    pooled: str,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("service.listener.PATIENCE", 0.5)
+    service = await start(database_url=pooled, poll_interval=0.1)
+
+    async def said() -> bool:
+        return "set LISTEN_DATABASE_URL" in caplog.text.replace("Set", "set")
+
+    await eventually(said)
+    async with service.http.get("/metrics") as answer:
+        assert "export_listener_connected 0.0\n" in await answer.text()
+    async with service.http.get("/events") as stream:
+        await shown(service, stream)
+    await use(service)
+
+
+async def test_without_notifications_nothing_is_told_twice(
+    pooled: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.events.BLIND_TICK", 0.05)
+    service = await start(
+        database_url=pooled, listen_database_url="none", poll_interval=0.1
+    )
+    async with service.http.get("/events") as stream:
+        first = await shown(service, stream)
+        slow = await service.export(query="select pg_sleep(1)::text")
+        lines = await until(stream, slow["jobId"])
+        assert not [line for line in lines if first in line]
+
+
+async def shown(service: Service, stream: Any) -> str:
+    """Wait until the stream tells that a new export has completed; return its id."""
+    id = (await service.export(query="select 1"))["jobId"]
+    await until(stream, id)
+    return str(id)
+
+
+async def until(stream: Any, id: str) -> list[str]:
+    """Read the stream until *id* is told to be completed; return the lines."""
+    lines = []
+    async with asyncio.timeout(20):
+        async for line in stream.content:
+            lines.append(line.decode())
+            if f'"{id}"' in lines[-1] and '"status":"completed"' in lines[-1]:
+                break
+    return lines
 
 
 async def use(service: Service) -> None:

@@ -43,6 +43,29 @@ def test_twenty_starts_at_once_install_once(empty: str) -> None:
         assert owners == [("csv_reader",), ("csv_service",)]
 
 
+def test_an_upgrade_waits_for_readers_and_lets_others_read(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "MIGRATE_PATIENCE", "100ms")
+    monkeypatch.setattr(db, "MIGRATE_PAUSE", 0.1)
+    db.migrate(empty)
+    with psycopg.connect(empty) as reader, psycopg.connect(
+        empty, autocommit=True
+    ) as conn, ThreadPoolExecutor() as threads:
+        conn.execute("update exports_migrations set digest = 'of before'")
+        reader.execute("select from live_exports")
+        with pytest.raises(db.DatabaseError, match="other sessions|Other sessions"):
+            db.migrate(empty)
+        monkeypatch.setattr(db, "MIGRATE_TRIES", 1000)
+        migrating = threads.submit(db.migrate, empty)
+        conn.execute("set statement_timeout = '2s'")
+        for _ in range(20):
+            conn.execute("select from live_exports")
+        assert not migrating.done()
+        reader.rollback()
+        assert migrating.result()
+
+
 def test_several_databases_of_one_cluster_install_at_once(server: str) -> None:
     names = [f"beside_{uuid.uuid4().hex}" for _ in range(4)]
     with psycopg.connect(server, autocommit=True) as conn:
