@@ -65,7 +65,7 @@ PROBLEMS = {
     410: "The file has expired.",
     412: "The file is another one.",
     413: "The body is too large.",
-    415: "The body is not JSON.",
+    415: "The body is not JSON, or it is compressed.",
     416: "The range lies outside the file.",
     422: "It cannot be done as asked; `detail` is PostgreSQL's message where it is its.",
     429: "Too many exports are waiting.",
