@@ -14,10 +14,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.pq import ExecStatus
 
-from service import db, fence
+from service import db, fence, libpq
 from service.__main__ import PlainFormatter
 from service.api import previews
+from service.worker import is_transient
 
 from ..conftest import Service, Start, eventually
 
@@ -162,6 +164,14 @@ async def test_a_connection_lost_between_two_statements_is_not_the_exports_fault
 
     await eventually(again)
     assert lost
+
+
+def test_an_error_that_no_server_sent_is_of_the_connection(conn: Conn) -> None:
+    """libpq drops the reason of a server that ends the session between two statements."""
+    nothing_said = conn.pgconn.make_empty_result(ExecStatus.FATAL_ERROR)
+    assert is_transient(libpq.error_of(nothing_said))
+    refused = conn.pgconn.exec_(b"select no_such_column")
+    assert not is_transient(libpq.error_of(refused))
 
 
 async def test_a_statement_timeout_is_the_exports_own_fault(
