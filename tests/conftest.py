@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -29,6 +30,9 @@ from service.config import Settings
 VERSIONS = sorted(embedded.find_binaries())
 USERS = 2_000
 PATIENCE = 30.0  # seconds until an event that does not come fails the test
+
+# A shell that starts us in the background has it ignored; so would all we start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
