@@ -35,6 +35,7 @@ from .db import Pool
 from .fence import Column, Format
 
 PATIENCE = 10.0  # seconds for one call; the connection is severed after that
+REMEMBERED = 10_000  # running exports whose figures are compared
 PRIORITIES = 10  # 0 to 9, the highest first
 
 
@@ -209,6 +210,7 @@ class Queue:
         self._submit_timeout = submit_timeout
         self._max_pending = max_pending
         self._retention = retention
+        self._furthest: dict[UUID, Export] = {}  # as it was shown last
 
     async def ping(self) -> None:
         """Raise `psycopg.Error` unless the database answers."""
@@ -304,7 +306,7 @@ class Queue:
     async def get(self, id: UUID) -> Export | None:
         """Return the export as of now, with live rows and bytes."""
         row = await self._one("select * from live_exports where id = %s", id)
-        return Export(**row) if row else None
+        return self._forward(Export(**row)) if row else None
 
     async def watch(
         self, ids: set[UUID], *, running: bool, waiting: bool, since: datetime | None
@@ -322,7 +324,8 @@ class Queue:
             waiting,
             since,
         )
-        return [Export(**row) for row in rows if row["id"]], rows[0]["read_at"]
+        found = [self._forward(Export(**row)) for row in rows if row["id"]]
+        return found, rows[0]["read_at"]
 
     async def page(self, limit: int, **restrictions: object) -> list[Export]:
         """Return up to *limit* exports, newest first; see `list_exports`."""
@@ -340,7 +343,27 @@ class Queue:
             limit,
             *given.values(),
         )
-        return [Export(**row) for row in rows]
+        return [self._forward(Export(**row)) for row in rows]
+
+    def _forward(self, export: Export) -> Export:
+        """Let figures of an attempt never run backwards.
+
+        Between the end of a COPY and the next heartbeat the server has none.
+        """
+        before = self._furthest.pop(export.id, None)
+        if export.status is not Status.PROCESSING:
+            return export
+        if before and before.attempt == export.attempt:
+            figures = {
+                "rows": max(export.rows, before.rows),
+                "bytes": max(export.bytes, before.bytes),
+                "progress": max(export.progress, before.progress),
+            }
+            export = export.model_copy(update=figures)
+        if len(self._furthest) >= REMEMBERED:
+            del self._furthest[next(iter(self._furthest))]
+        self._furthest[export.id] = export
+        return export
 
     async def claim(
         self,

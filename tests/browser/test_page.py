@@ -20,6 +20,7 @@ from ..crash.world import World
 from .conftest import CHROMIUM, Open
 
 pytestmark = [
+    pytest.mark.timeout(400),  # a browser on a slow machine
     pytest.mark.newest,
     pytest.mark.skipif(
         CHROMIUM is None and "REQUIRE_POSTGRES" not in os.environ,

@@ -95,6 +95,21 @@ def test_a_server_that_is_away_for_a_while(
     world.check()
 
 
+def test_a_process_that_drains_is_alive_but_not_ready(world: World) -> None:
+    (id,) = world.submit(
+        "select n, pg_sleep(0.02)::text from generate_series(1, 500) n"
+    )
+    process = world.start("serve", drain_timeout=40)
+    url = process.url()
+    world.until("select from exports where id = %s and status = 'processing'", id)
+    assert get(f"{url}/health/ready")[0] == 200
+    process.signal(signal.SIGTERM)
+    eventually(lambda: get(f"{url}/health/ready")[0] == 503, "it not to be ready")
+    assert get(f"{url}/health/live")[0] == 200
+    assert process.end() == 0
+    assert world.statuses() == {"completed": 1}
+
+
 def get(url: str) -> tuple[int, Any, Any]:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
@@ -190,8 +205,8 @@ def test_a_network_that_stalls(world: World, proxy: Proxy) -> None:
     (id,) = world.submit(SLOW)
     far = world.start(database=proxy.conninfo)
     world.until_copying(id)
-    world.start()
     proxy.stall()
+    world.start()
     far.until("attempt 1 dropped")
     world.settle()
     proxy.flow()
