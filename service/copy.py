@@ -105,7 +105,7 @@ class Copy:
             self._source = source
         whole = False
         try:
-            with db.given(source.conn, fence.CHECK_PATIENCE):
+            with db.bounded_in_thread(source.conn, fence.CHECK_PATIENCE):
                 self.columns = fence.check(
                     source.conn, self._sql, self._search_path, self._look
                 )
@@ -283,7 +283,7 @@ def preview(
     try:
         timeout = f"{PREVIEW_PATIENCE * 1000:.0f}"
         # Each of three statements may take as long; then the server is silent.
-        with db.given(source.conn, 3 * PREVIEW_PATIENCE + STOP_PATIENCE):
+        with db.bounded_in_thread(source.conn, 3 * PREVIEW_PATIENCE + STOP_PATIENCE):
             source.conn.execute(
                 "select set_config('statement_timeout', %s, true)", [timeout]
             )

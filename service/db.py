@@ -326,8 +326,8 @@ def sever(conn: AnyConnection) -> None:
 
 
 @contextmanager
-def given(conn: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
-    """As `bounded`, in a thread."""
+def bounded_in_thread(conn: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """As `bounded`, for a thread that has no event loop."""
     timer = threading.Timer(seconds, sever, [conn])
     timer.daemon = True
     timer.start()

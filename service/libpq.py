@@ -60,8 +60,7 @@ def _answer(pgconn: PGconn, patience: float, look: Look) -> PGresult:
                 raise psycopg.OperationalError(
                     f"the server has said nothing for {patience:g} seconds"
                 )
-        if pgconn.socket >= 0:
-            pgconn.consume_input()
+        pgconn.consume_input()
 
     while pgconn.flush():
         wait(select.POLLIN | select.POLLOUT)

@@ -267,7 +267,7 @@ class Worker:
             hurry.set()
             look.set()
 
-        copying = asyncio.get_running_loop().run_in_executor(
+        copying = self._loop.run_in_executor(
             self._threads, self._copy, copy, export, name, look_now
         )
         over = asyncio.Event()

@@ -96,9 +96,8 @@ def database(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(f"create database {name} template pattern")
         yield make_conninfo(server, dbname=name)
-        deadline = (
-            time.monotonic() + PATIENCE
-        )  # the server notices a closed connection soon
+        # The server notices a closed connection soon.
+        deadline = time.monotonic() + PATIENCE
         while left := conn.execute(
             "select application_name, query from pg_stat_activity"
             " where datname = %s and usename = 'csv_reader'",

@@ -95,7 +95,7 @@ async def test_a_listener_that_hears_nothing_says_so(
     service = await start(database_url=pooled, poll_interval=0.1)
 
     async def said() -> bool:
-        return "set LISTEN_DATABASE_URL" in caplog.text.replace("Set", "set")
+        return "Set LISTEN_DATABASE_URL" in caplog.text
 
     await eventually(said)
     async with service.http.get("/metrics") as answer:
