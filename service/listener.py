@@ -31,7 +31,7 @@ class Listener:
     """Calls back for each notification; `run` it as a task.
 
     Without a *conninfo* it never hears anything: polling alone has to do.  It is
-    `connected` when it hears what it says itself.
+    `connected` while it hears what it says itself.
     """
 
     def __init__(self, conninfo: str | None) -> None:
@@ -54,12 +54,7 @@ class Listener:
         pause = 0.1
         while self._conninfo is not None:
             try:
-                conn = await psycopg.AsyncConnection.connect(
-                    db.primary(self._conninfo),
-                    autocommit=True,
-                    application_name="listener",
-                )
-                async with conn:
+                async with await self._connect("listener") as conn:
                     pause = 0.1
                     await self._listen(conn)
             except psycopg.OperationalError as error:
@@ -70,14 +65,14 @@ class Listener:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _listen(self, conn: psycopg.AsyncConnection) -> None:
-        for channel in (ECHO, *self._hears):
-            with db.bounded(conn, PATIENCE):
+        """Tell what is heard, until a sign of life is not."""
+        with db.bounded(conn, PATIENCE):
+            for channel in (ECHO, *self._hears):
                 await conn.execute(f"listen {channel}")
         patience = PATIENCE
-        while True:
-            # A sign of life, which must be heard: poolers swallow notifications.
-            with db.bounded(conn, PATIENCE):
-                await conn.execute("select pg_notify(%s, %s)", [ECHO, self._echo])
+        heard = True
+        while heard:
+            await self._say()
             heard = False
             async for notify in conn.notifies(timeout=patience):
                 if notify.channel != ECHO:
@@ -85,9 +80,29 @@ class Listener:
                 elif notify.payload == self._echo:
                     heard = True
                     self._hear_myself()
-            if not heard:
-                self._warn()
             patience = SILENCE
+        if not self._deaf:
+            log.warning(
+                "notifications do not arrive: is there a pooler in between? Set"
+                " LISTEN_DATABASE_URL to the server itself; until then we poll"
+            )
+        self._deaf = True
+
+    async def _say(self) -> None:
+        """Give a sign of life, by a connection of its own.
+
+        A transaction pooler hands a connection what it says itself, and nothing
+        that others say.
+        """
+        async with await self._connect("echo") as conn:
+            with db.bounded(conn, PATIENCE):
+                await conn.execute("select pg_notify(%s, %s)", [ECHO, self._echo])
+
+    async def _connect(self, name: str) -> psycopg.AsyncConnection:
+        assert self._conninfo is not None
+        return await psycopg.AsyncConnection.connect(
+            db.primary(self._conninfo), autocommit=True, application_name=name
+        )
 
     def _hear_myself(self) -> None:
         if not self.connected.is_set():
@@ -95,15 +110,6 @@ class Listener:
             self.connected.set()
             for channel in self._hears:
                 self._tell(channel, "")
-
-    def _warn(self) -> None:
-        self.connected.clear()
-        if not self._deaf:
-            log.warning(
-                "notifications do not arrive: is there a pooler in between? Set"
-                " LISTEN_DATABASE_URL to the server itself; until then we poll"
-            )
-        self._deaf = True
 
     def _tell(self, channel: str, payload: str) -> None:
         for hear in tuple(self._hears[channel]):

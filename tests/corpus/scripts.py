@@ -61,7 +61,7 @@ def fetch() -> Path:
         command = (
             "-m pip download --quiet --disable-pip-version-check --no-deps".split()
         )
-        command += ["--no-binary", ":all:", "--dest", new, PGLAST]
+        command += ["--no-binary", "pglast", "--dest", new, PGLAST]
         subprocess.run([sys.executable, *command], check=True)
         (archive,) = Path(new).glob("*.tar.gz")
         scripts = Path(new) / "scripts"
