@@ -41,7 +41,7 @@ from .libpq import Look
 
 log = logging.getLogger(__name__)
 
-MIGRATE_LOCK = 0x637376  # "csv"
+MIGRATE_LOCK = "lock table exports_migrations in share row exclusive mode"
 MIGRATE_TRIES = 10
 MIGRATE_PATIENCE = "2s"  # for a lock
 MIGRATE_PAUSE = 1.0  # seconds, in which others get theirs
@@ -396,7 +396,7 @@ def seed(database_url: str, rows: int) -> None:
         conn.execute("set search_path = public")
         conn.execute("select set_config('seeds.rows', %s, false)", [str(rows)])
         # Two seeds at once would both find the same users missing.
-        conn.execute("select pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
+        conn.execute(MIGRATE_LOCK)
         unicode = conn.info.parameter_status("server_encoding") in ("UTF8", "SQL_ASCII")
         for path in sorted(resource("seeds").glob("*.sql")):
             text = path.read_text(encoding="utf-8")
@@ -409,32 +409,27 @@ def seed(database_url: str, rows: int) -> None:
 def _install(conn: psycopg.Connection) -> bool:
     root = resource("sql")
     migrations = sorted((root / "migrations").glob("*.sql"))
-    replaceable = [root / "reader.sql", *sorted((root / "functions").glob("*.sql"))]
-    replaceable += [root / "views.sql", root / "triggers.sql"]
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in replaceable)).hexdigest()
-    applied = _applied(conn)
-    if newer := applied.keys() - {path.stem for path in migrations} - {"functions"}:
-        raise DatabaseError(
-            f"the database is newer than this version: it has {', '.join(sorted(newer))}"
-        )
-    if applied.get("functions") == digest:
+    ours = Edition.of_files(root)
+    if not _is_ours_newer(conn, ours):
         return False
     with conn.transaction():
         # Whoever reads would queue up behind us.
         conn.execute("select set_config('lock_timeout', %s, true)", [MIGRATE_PATIENCE])
-        conn.execute("select pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
-        applied = _applied(conn)
-        if applied.get("functions") == digest:
-            return False
         try:
             _run_file(conn, root / "roles.sql")
-            _run_file(conn, root / "reader.sql")
             conn.execute("set local role csv_service")
             _run_file(conn, root / "ledger.sql")
+            conn.execute(MIGRATE_LOCK)
+            if not _is_ours_newer(conn, ours):
+                return False
+            conn.execute("reset role")
+            _run_file(conn, root / "reader.sql")
+            conn.execute("set local role csv_service")
+            applied = _applied(conn)
             for path in migrations:
                 if path.stem not in applied:
                     _run_file(conn, path)
-            for path in replaceable[1:]:
+            for path in _replaceable(root)[1:]:
                 _run_file(conn, path)
         except errors.InsufficientPrivilege as error:
             raise DatabaseError(
@@ -443,21 +438,75 @@ def _install(conn: psycopg.Connection) -> bool:
                 "or psql -f sql/install.sql."
             ) from error
         conn.execute(
-            "insert into exports_migrations (name, digest) values ('functions', %s)"
-            " on conflict (name) do update set digest = excluded.digest, applied_at = now()",
-            [digest],
+            "insert into exports_migrations (name, digest, edition, oldest)"
+            " values ('functions', %s, %s, %s) on conflict (name) do update set"
+            " digest = excluded.digest, edition = excluded.edition,"
+            " oldest = excluded.oldest, applied_at = now()",
+            [ours.digest, ours.edition, ours.oldest],
         )
     return True
 
 
-def _applied(conn: psycopg.Connection) -> dict[str, str | None]:
-    with suppress(errors.UndefinedTable):
-        with conn.transaction():
-            found = conn.execute(
-                "select name, digest from exports_migrations"
-            ).fetchall()
-            return dict(found)
-    return {}
+@dataclass(frozen=True)
+class Edition:
+    """Which functions these are: a number that grows with each release of others.
+
+    Processes from edition *oldest* on can call them.
+    """
+
+    edition: int
+    oldest: int
+    digest: str
+
+    @classmethod
+    def of_files(cls, root: Path) -> "Edition":
+        """Return the edition of the files below *root*."""
+        lines = (root / "edition").read_text(encoding="ascii").splitlines()
+        told = dict(line.split() for line in lines if not line.startswith("#"))
+        content = b"".join(path.read_bytes() for path in _replaceable(root))
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(int(told["edition"]), int(told["oldest"]), digest)
+
+
+def _replaceable(root: Path) -> list[Path]:
+    functions = sorted((root / "functions").glob("*.sql"))
+    return [
+        root / "reader.sql",
+        *functions,
+        root / "views.sql",
+        root / "triggers.sql",
+    ]
+
+
+def _is_ours_newer(conn: psycopg.Connection, ours: Edition) -> bool:
+    """Should *ours* replace what is installed?  Raise if we cannot work with that."""
+    with suppress(errors.UndefinedTable, errors.UndefinedColumn), conn.transaction():
+        row = conn.execute(
+            "select edition, oldest, digest from exports_migrations"
+            " where name = 'functions' and edition is not null"
+        ).fetchone()
+        if row is None:
+            return True
+        installed = Edition(*row)
+        if ours.edition < installed.oldest:
+            raise DatabaseError(
+                f"the database is newer than this version: it is of edition"
+                f" {installed.edition} and needs {installed.oldest} or newer; this is"
+                f" {ours.edition}. Start the new version."
+            )
+        if ours.edition < installed.edition:
+            log.warning(
+                "the database is of a newer edition, %d, and stays as it is; this is %d",
+                installed.edition,
+                ours.edition,
+            )
+            return False
+        return ours != installed
+    return True
+
+
+def _applied(conn: psycopg.Connection) -> set[str]:
+    return {name for (name,) in conn.execute("select name from exports_migrations")}
 
 
 def _run_file(conn: psycopg.Connection, path: Path) -> None:

@@ -9,11 +9,13 @@ begin;
 -- Whatever this database has: backslashes in our texts are backslashes.
 set local standard_conforming_strings to on;
 set local search_path to public;
-select pg_advisory_xact_lock(6517622) \g /dev/null
 \ir roles.sql
-\ir reader.sql
 set local role csv_service;
 \ir ledger.sql
+lock table exports_migrations in share row exclusive mode;
+reset role;
+\ir reader.sql
+set local role csv_service;
 select not exists (select from exports_migrations where name = '0001-exports') as missing \gset
 \if :missing
 \ir migrations/0001-exports.sql

@@ -1,11 +1,14 @@
--- What this database has seen of sql/.
+-- What this database has seen of sql/.  Who installs locks it, and nobody else can.
 
 create table if not exists exports_migrations (
     name text primary key,
     digest text,
     applied_at timestamptz not null default now()
 );
+alter table exports_migrations add column if not exists edition integer;
+alter table exports_migrations add column if not exists oldest integer;
 comment on table exports_migrations is $$
 Each applied file of sql/migrations, and "functions": the digest of everything
-that is replaced when it changes.
+that is replaced when it changes, its edition, and the oldest edition whose
+processes can go on beside it.
 $$;

@@ -3,10 +3,13 @@ returns table (name text, known boolean)
 language plpgsql
 as $$
 begin
-    -- One process at a time is enough; the others look again later.
-    if not pg_try_advisory_xact_lock(6517622, 1) then
+    -- One process at a time is enough; the others look again later.  Strangers
+    -- may take any advisory lock, but not this one.
+    begin
+        lock table deleted_files in share update exclusive mode nowait;
+    exception when lock_not_available then
         return;
-    end if;
+    end;
     delete from deleted_files where deleted_at < now() - interval '30 days';
     return query
     select found.name, e.id is not null or d.name is not null

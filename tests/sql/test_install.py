@@ -98,13 +98,54 @@ def test_psql_installs_the_same_files(empty: str) -> None:
         assert path.name == "install.sql" or path.name in listed
 
 
-def test_an_older_version_leaves_a_newer_database_alone(database: str) -> None:
-    with psycopg.connect(database, autocommit=True) as conn:
+def test_the_edition_names_the_files() -> None:
+    """What changed needs another edition, or this one is not released yet."""
+    root = db.resource("sql")
+    digest = db.Edition.of_files(root).digest
+    assert f"digest {digest}\n" in (root / "edition").read_text(), (
+        f"the functions in sql/ have changed: write 'digest {digest}' into sql/edition,"
+        " and raise the edition if it was released"
+    )
+
+
+@pytest.mark.parametrize("works_beside", [True, False])
+def test_older_functions_never_replace_newer_ones(
+    database: str, monkeypatch: pytest.MonkeyPatch, works_beside: bool
+) -> None:
+    """An old process works beside the new schema, or says that it cannot."""
+    ours = db.Edition.of_files(db.resource("sql"))
+    edition = ours.edition + 1
+    oldest = ours.edition if works_beside else edition
+    newer = db.Edition(edition, oldest, "of later")
+    with monkeypatch.context() as later, psycopg.connect(
+        database, autocommit=True
+    ) as conn:
+        later.setattr(db.Edition, "of_files", lambda root: newer)
         conn.execute("insert into exports_migrations (name) values ('9999-later')")
-    with pytest.raises(
-        db.DatabaseError, match="newer than this version: it has 9999-later"
-    ):
-        db.migrate(database)
+        assert db.migrate(database)
+        assert not db.migrate(database)
+    if not works_beside:
+        with pytest.raises(db.DatabaseError, match="newer than this version"):
+            db.migrate(database)
+        return
+    assert not db.migrate(database)
+    with psycopg.connect(database) as conn:
+        row = conn.execute(
+            "select edition, digest from exports_migrations where name = 'functions'"
+        ).fetchone()
+        assert row == (edition, "of later")
+
+
+def test_nobody_can_hold_up_an_upgrade_by_a_lock_of_their_own(empty: str) -> None:
+    db.migrate(empty)
+    with psycopg.connect(empty, user="csv_reader") as reader, psycopg.connect(
+        empty, autocommit=True
+    ) as conn:
+        reader.execute("select pg_advisory_lock(6517622)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.execute(db.MIGRATE_LOCK)
+        conn.execute("update exports_migrations set digest = 'of before'")
+        assert db.migrate(empty)
 
 
 def test_a_service_role_of_its_own_is_enough(database: str) -> None:
