@@ -11,6 +11,7 @@ whoever missed some is right again with the next one.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -45,7 +46,7 @@ class Subscriber:
         self.id = id
         self.since = since
         self._drop = drop
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque()
         self._size = 0
         self._ended = False
         self._more = asyncio.Event()
@@ -70,10 +71,10 @@ class Subscriber:
         await self._more.wait()
         if not self._waiting:
             raise StopAsyncIteration
-        chunk = b"".join(self._waiting)
-        self._waiting.clear()
-        self._size = 0
-        if not self._ended:
+        # Not joined: others have the same bytes, and nobody needs a copy.
+        chunk = self._waiting.popleft()
+        self._size -= len(chunk)
+        if not self._ended and not self._waiting:
             self._more.clear()
         return chunk
 
@@ -212,7 +213,7 @@ class Events:
         news, present = [], []
         for export in exports:
             frame, is_new = self._frame(export)
-            present.append(frame)
+            present.append((frame, export.ended))
             if is_new:
                 news.append(frame)
             for one in self._of_one.get(export.id, ()):
@@ -228,8 +229,9 @@ class Events:
             for one in self._of_one.get(id, ()):
                 one.put(gone)
                 one.end()
+        changes, state = b"".join(news), b"".join(_newest(present))
         for one in self._of_all:
-            one.put(b"".join(present if one in newcomers else news))
+            one.put(state if one in newcomers else changes)
 
     def _frame(self, export: Export) -> tuple[bytes, bool]:
         """Return the event of *export*, and whether it has been told already."""
@@ -255,6 +257,21 @@ class Events:
             *self._of_all,
             *(one for group in self._of_one.values() for one in group),
         ]
+
+
+def _newest(frames: list[tuple[bytes, bool]]) -> list[bytes]:
+    """Return the *frames* without the first that have ended, if they are too many.
+
+    Whoever connects gets `BACKLOG` bytes of these at most.
+    """
+    room = BACKLOG - sum(len(frame) for frame, ended in frames if not ended)
+    kept = []
+    for frame, ended in reversed(frames):
+        if ended:
+            room -= len(frame)
+        if not ended or room >= 0:
+            kept.append(frame)
+    return kept[::-1]
 
 
 def end_of(export: Export) -> str:

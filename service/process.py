@@ -18,6 +18,7 @@ from aiohttp import web
 
 from . import config, db
 from .api import create_app, create_monitor, keys
+from .api.connections import serving
 from .config import Settings
 from .events import Events
 from .janitor import Janitor
@@ -31,7 +32,6 @@ from .worker import Worker
 log = logging.getLogger(__name__)
 
 API_CONNECTIONS = 8  # to the queue, besides those of the slots
-CLOSING = 5.0  # seconds in which open requests may end
 
 
 class StartError(Exception):
@@ -126,21 +126,13 @@ async def until_stopped() -> None:
 async def _serve(
     stack: AsyncExitStack, app: web.Application, host: str, port: int, variable: str
 ) -> str:
-    runner = web.AppRunner(
-        app, shutdown_timeout=CLOSING, access_log=None, auto_decompress=False
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, host, port)
     try:
-        await site.start()
+        return await stack.enter_async_context(serving(app, host, port))
     except OSError as error:
         raise StartError(
             f"cannot listen on {host}:{port}: {error.strerror}; "
             f"set {variable} to another one"
         ) from error
-    host, port = runner.addresses[0][:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def _drain(worker: Worker, working: asyncio.Task[None]) -> None:

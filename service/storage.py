@@ -25,6 +25,10 @@ class CannotCreate(Exception):
     """No file can be made here: that is the directory's fault, not the export's."""
 
 
+class CannotWrite(OSError):
+    """A file that was begun cannot be written, or kept."""
+
+
 class Directory:
     """The exports directory.  Names are ours, `<id>-<attempt>.csv`, never a client's."""
 
@@ -96,9 +100,13 @@ class Partial:
         return self
 
     def write(self, block: bytes | memoryview) -> None:
-        with memoryview(block) as rest:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+        """Append *block*; raise `CannotWrite` when the disk is full, or gone."""
+        try:
+            with memoryview(block) as rest:
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            raise CannotWrite(*error.args) from error
         self._digest.update(block)
         self.bytes += len(block)
         if self.bytes - self._flushing >= FLUSH_EVERY:
@@ -113,14 +121,17 @@ class Partial:
         self._flushing = self.bytes
 
     def keep(self) -> None:
-        """Make the file permanent and visible under its name."""
-        os.fsync(self._fd)
-        os.rename(self._path, self._final)
-        directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        """Make the file permanent and visible under its name, or raise `CannotWrite`."""
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            os.fsync(self._fd)
+            os.rename(self._path, self._final)
+            directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise CannotWrite(*error.args) from error
 
     def __exit__(
         self,

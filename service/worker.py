@@ -38,7 +38,7 @@ from .queue import (
     Receipt,
     Sliceable,
 )
-from .storage import CannotCreate, Directory, Partial
+from .storage import CannotCreate, CannotWrite, Directory, Partial
 from .tasks import end, wait
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,8 @@ class Worker:
                 continue
             if not await self._is_room():
                 continue
-            everywhere = time.monotonic() - self._looked_everywhere > LOOK_EVERYWHERE
+            asked = time.monotonic()
+            everywhere = asked - self._looked_everywhere > LOOK_EVERYWHERE
             try:
                 claimed = await self._claim(everywhere, free)
                 if not claimed:
@@ -184,13 +185,13 @@ class Worker:
             pause = 0.1
             for export in claimed:
                 self._busy += 1
-                slots.create_task(self._occupy(export))
+                slots.create_task(self._occupy(export, asked))
 
-    async def _occupy(self, export: Export) -> None:
-        """Run the export in a slot."""
+    async def _occupy(self, export: Export, claimed_at: float) -> None:
+        """Run the export in a slot; its lease lasts from then, at least."""
         try:
             with self._metrics.slots_in_use.track_inprogress():
-                outcome = await self._run(export)
+                outcome = await self._run(export, claimed_at)
             self._metrics.attempts.labels(outcome).inc()
         except Exception:
             # Its lease runs out, and it is rescued; the others are left alone.
@@ -243,7 +244,7 @@ class Worker:
         due = await self._queue.next_in()
         return poll if due is None else min(poll, due)
 
-    async def _run(self, export: Export) -> str:
+    async def _run(self, export: Export, claimed_at: float) -> str:
         """Copy the export; return how the attempt ended."""
         assert export.file_path
         log = about(export)
@@ -278,7 +279,7 @@ class Worker:
             await asyncio.wait({copying}, timeout=AT_FIRST)
             if not copying.done():
                 beating = asyncio.create_task(
-                    self._heartbeats(export, copy, look, hurry, over)
+                    self._heartbeats(export, copy, claimed_at, look, hurry, over)
                 )
                 events: list[asyncio.Future[Any]] = [copying, beating, self._late]
                 done, _ = await asyncio.wait(
@@ -403,12 +404,15 @@ class Worker:
         self,
         export: Export,
         copy: Copy,
+        asked: float,
         look: asyncio.Event,
         hurry: asyncio.Event,
         over: asyncio.Event,
     ) -> None:
-        """Keep the lease until it is *over*; or return when it is lost, or must be."""
-        asked = time.monotonic()
+        """Keep the lease until it is *over*; or return when it is lost, or must be.
+
+        It was *asked* for then: by this clock it ends no later than the database's.
+        """
         until = asked + self._settings.lease
         while time.monotonic() < until:
             await wait(look, self._settings.heartbeat)
@@ -450,8 +454,10 @@ def describe(error: Exception) -> ExportError:
             hint=error.diag.message_hint,
             detail=error.diag.message_detail,
         )
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, CannotWrite):
         return ExportError(message=f"the file cannot be written: {error.strerror}")
+    if isinstance(error, OSError) and error.strerror:
+        return ExportError(message=f"the worker cannot go on: {error.strerror}")
     return ExportError(message=str(error).strip() or type(error).__name__)
 
 

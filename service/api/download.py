@@ -44,11 +44,15 @@ def unreadable(path: Path, size: int) -> str | None:
 
 
 def send_file(
-    request: web.Request, path: Path, sha256: str, name: str, media_type: str
+    request: web.Request,
+    path: Path,
+    size: int,
+    sha256: str,
+    name: str,
+    media_type: str,
 ) -> web.StreamResponse:
-    """Answer 200, 206, 304, 412 or 416 with the file whose digest is *sha256*."""
+    """Answer 200, 206, 304, 412 or 416 with the file of *size* and digest *sha256*."""
     etag = ETag(sha256)
-    size = path.stat().st_size
     headers = {
         hdrs.CONTENT_DISPOSITION: _attachment(name),
         hdrs.CONTENT_TYPE: media_type,
@@ -81,7 +85,10 @@ class _Download(web.FileResponse):
     request_headers: CIMultiDict[str]
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return await super().prepare(request.clone(headers=self.request_headers))
+        try:
+            return await super().prepare(request.clone(headers=self.request_headers))
+        except TimeoutError as error:  # of the kernel: they take nothing, see `UNREAD`
+            raise ConnectionResetError(*error.args) from error
 
 
 async def set_etag(_request: web.Request, response: web.StreamResponse) -> None:

@@ -9,12 +9,15 @@ from aiohttp_sse import EventSourceResponse
 from ..events import end_of
 from .exports import find
 from .keys import EVENTS
+from .problems import Problem
 
 routes = web.RouteTableDef()
 
 RETRY = b"retry: 3000\n\n"
 COMMENT_EVERY = 15.0  # seconds
 PATIENCE = 30.0  # seconds for one write
+PIECE = 32 * 1024  # bytes of one write
+STREAMS = 10_000  # at most
 
 
 @routes.get("/events", allow_head=False)
@@ -32,12 +35,19 @@ async def watch(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream(request: web.Request, id: UUID | None) -> web.StreamResponse:
-    assert request.transport
+    if request.transport is None:
+        return web.Response()  # to nobody: they went away
     response = EventSourceResponse(
         ping_interval=COMMENT_EVERY, send_timeout=PATIENCE, sep="\n"
     )
     response.headers["Cache-Control"] = "no-cache, no-transform"
     events = request.app[EVENTS]
+    if len(events) >= STREAMS:
+        raise Problem(
+            503,
+            f"There are {STREAMS:,} event streams already; try again in a moment.",
+            headers={"Retry-After": "5"},
+        )
     subscriber = events.subscribe(
         id, request.headers.get("Last-Event-ID"), request.transport.abort
     )
@@ -47,8 +57,10 @@ async def _stream(request: web.Request, id: UUID | None) -> web.StreamResponse:
             await response.write(RETRY)
             # The bytes are the same for everybody: `response.send` would make them anew.
             async for chunk in subscriber:
-                async with asyncio.timeout(PATIENCE):
-                    await response.write(chunk)
+                for at in range(0, len(chunk), PIECE):
+                    # Each is waited for: what is not sent yet would be copied.
+                    async with asyncio.timeout(PATIENCE):
+                        await response.write(memoryview(chunk)[at : at + PIECE])
     except (ConnectionError, TimeoutError):
         pass  # they went away, or do not read
     finally:

@@ -146,7 +146,14 @@ async def download(request: web.Request) -> web.StreamResponse:
             "The file cannot be read here; it has been logged.",
             headers={"Retry-After": "30"},
         )
-    return send_file(request, path, export.sha256, _name(export), _media_type(export))
+    return send_file(
+        request,
+        path,
+        export.bytes,
+        export.sha256,
+        _name(export),
+        _media_type(export),
+    )
 
 
 @routes.delete("/exports/{id}")
@@ -163,7 +170,11 @@ async def delete(request: web.Request) -> web.Response:
 async def _wanted(request: web.Request) -> ExportRequest:
     body = await request.read()
     if body and request.content_type != "application/json":
-        raise Problem(415, "The body is JSON; say so: Content-Type: application/json.")
+        raise Problem(
+            415,
+            "The body is JSON; say so: Content-Type: application/json.",
+            headers={"Accept": "application/json"},
+        )
     with refusing():
         wanted = (
             ExportRequest.model_validate(_parsed(body)) if body else ExportRequest()

@@ -61,6 +61,7 @@ PROBLEMS = {
     400: "The body is not JSON.",
     404: "There is no such export.",
     405: "The method is not known here.",
+    408: "The body did not arrive in time.",
     409: "The export's status does not allow that.",
     410: "The file has expired.",
     412: "The file is another one.",
@@ -69,7 +70,7 @@ PROBLEMS = {
     416: "The range lies outside the file.",
     422: "It cannot be done as asked; `detail` is PostgreSQL's message where it is its.",
     429: "Too many exports are waiting.",
-    503: "The database is away.",
+    503: "The database is away, or the service is busy.",
 }
 PROBLEM_SCHEMA = {
     "type": "object",
@@ -177,7 +178,7 @@ def description() -> dict[str, Any]:
                             },
                         },
                     },
-                    (400, 413, 415, 422, 429, 503),
+                    (400, 408, 413, 415, 422, 429, 503),
                     parameters=[KEY, *_query(SubmitOptions)],
                     requestBody={"content": {JSON: {"schema": _ref(ExportRequest)}}},
                 ),
@@ -244,7 +245,7 @@ def description() -> dict[str, Any]:
             },
             "/events": {
                 "get": _operation(
-                    "watchExports", "Follow all exports", {200: STREAM}, ()
+                    "watchExports", "Follow all exports", {200: STREAM}, (503,)
                 )
             },
             "/metrics": {

@@ -1,5 +1,6 @@
 """Every error is `application/problem+json` (RFC 9457)."""
 
+import asyncio
 import json
 import logging
 import re
@@ -32,6 +33,7 @@ TYPES = {
     "away": (503, "The database is not available"),
 }
 
+BODY_PATIENCE = 30.0  # seconds until all of it is here
 
 # SQLSTATE classes: connection, resources, operator, system; a read-only server.
 OURS = ("08", "25006", "53", "57", "58")
@@ -98,7 +100,13 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             # A few bytes could become any number.
-            raise Problem(415, "Send the body as it is, without Content-Encoding.")
+            raise Problem(
+                415,
+                "Send the body as it is, without Content-Encoding.",
+                headers={"Accept-Encoding": "identity"},
+            )
+        if request.body_exists:
+            await _receive(request)
         return await handler(request)
     except Problem as problem:
         return problem.response()
@@ -109,6 +117,19 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except Exception:
         log.exception("%s %s", request.method, request.path)
         return Problem(500, "This is our fault; it has been logged.").response()
+
+
+async def _receive(request: web.Request) -> None:
+    """Read the body, which is kept for the handler, within `BODY_PATIENCE`."""
+    try:
+        async with asyncio.timeout(BODY_PATIENCE):
+            await request.read()
+    except TimeoutError:
+        raise Problem(
+            408,
+            f"The body did not arrive within {BODY_PATIENCE:g} seconds.",
+            headers={"Connection": "close"},
+        ) from None
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> Problem:
