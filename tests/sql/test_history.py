@@ -78,3 +78,43 @@ def test_nothing_reads_the_history(history: Conn, question: str) -> None:
     limited = question.count("from exports limit")  # of the test itself
     assert scans <= limited, "a sequential scan of exports"
     assert rows < 1_500, f"{rows} rows were read"
+
+
+def test_history_is_pruned_the_oldest_first_and_no_file_before_its_time(
+    history: Conn,
+) -> None:
+    history.execute(
+        "update exports set expires_at = case when created_at = first.at"
+        " then now() + interval '1 day' else finished_at + interval '1 s' end"
+        " from (select min(created_at) as at from exports) as first"
+        " where status = 'completed'"
+    )
+    prune = "select prune_exports(interval '7 days', 1000)"
+    pruned = []
+    while (count := history.execute(prune).fetchone()) != (0,):
+        assert count
+        pruned.append(count[0])
+    old = ENDED - 7 * 24 * 60 + 1
+    assert pruned == [1000] * (old // 1000) + [old % 1000 - 1]  # one has its file
+    left = history.execute(
+        "select count(*), count(*) filter (where status = 'pending') from exports"
+    ).fetchone()
+    assert left == (ENDED - old + 1 + 5, 5)
+
+
+def test_files_of_pruned_exports_are_remembered(conn: Conn) -> None:
+    row = conn.execute("insert into exports default values returning id").fetchone()
+    assert row
+    name = f"{row[0]}-1.csv"
+    conn.execute("select from claim_export('w', '1 hour')")
+    conn.execute(
+        "select complete_export(%s, 1, 1, 1, repeat('a', 64), '1 s', '[]', now())", row
+    )
+    conn.execute("set session_replication_role = replica")  # no triggers
+    conn.execute("update exports set finished_at = now() - interval '2 days'")
+    conn.execute("reset session_replication_role")
+    assert conn.execute("select prune_exports('1 day')").fetchone() == (0,)
+    conn.execute("update exports set expires_at = now() - interval '1 day'")
+    assert conn.execute("select prune_exports('1 day')").fetchone() == (1,)
+    found = conn.execute("select * from find_debris(%s)", [[name]]).fetchall()
+    assert found == [(name, True)]
