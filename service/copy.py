@@ -42,6 +42,10 @@ class TooLarge(Exception):
     """The file grew beyond MAX_EXPORT_BYTES."""
 
 
+class NotThereYet(Exception):
+    """A replica refuses the SELECT: what it lacks may only be late."""
+
+
 class Copy:
     """One SELECT being copied.  `run` takes a thread; all else is for any other.
 
@@ -92,8 +96,8 @@ class Copy:
         begin the file anew, and run it again, not *by_lanes*.
 
         Raises `psycopg.Error`, `fence.NotASelect`, `fence.MeansAnother`,
-        `NotEncodable`, `Stopped`, `TooLarge`, or whatever *write* raises; the file is
-        whole if, and only if, it returns.
+        `NotEncodable`, `NotThereYet`, `Stopped`, `TooLarge`, or whatever *write* raises;
+        the file is whole if, and only if, it returns.
         """
         self.rows = self.bytes = self._written = 0
         self.share = None
@@ -105,12 +109,7 @@ class Copy:
             self._source = source
         whole = False
         try:
-            with db.bounded_in_thread(source.conn, fence.CHECK_PATIENCE):
-                self.columns = fence.check(
-                    source.conn, self._sql, self._search_path, self._look
-                )
-                if self._relations:
-                    fence.check_meaning(source.conn, self._relations)
+            self._check(source)
             limited = self._limited(write)
             if not (by_lanes and self._by_lanes(source.conn, limited)):
                 self._by_pump(source.conn, limited)
@@ -145,6 +144,26 @@ class Copy:
                     db.sever(self._source.conn)
                 elif not self._lanes:
                     self._source.conn.cancel_safe(timeout=STOP_PATIENCE)
+
+    def _check(self, source: Source) -> None:
+        """Learn the columns, and see that the SELECT is still the one submitted."""
+        try:
+            with db.bounded_in_thread(source.conn, fence.CHECK_PATIENCE):
+                self.columns = fence.check(
+                    source.conn, self._sql, self._search_path, self._look
+                )
+                if self._relations:
+                    fence.check_meaning(source.conn, self._relations)
+        except (
+            psycopg.ProgrammingError,
+            fence.NotASelect,
+            fence.MeansAnother,
+        ) as error:
+            if source.is_replica:
+                raise NotThereYet(
+                    f"{error} (on a replica, which may be late)"
+                ) from error
+            raise
 
     def _limited(self, write: Write) -> Write:
         def limited(block: bytes | memoryview) -> None:

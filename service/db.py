@@ -62,6 +62,10 @@ SOURCE_SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "synchronize_seqscans": "off",
 }
+SNAPSHOT_AT = (
+    "case when pg_is_in_recovery() then coalesce(pg_last_xact_replay_timestamp(),"
+    " (select checkpoint_time from pg_control_checkpoint())) else clock_timestamp() end"
+)
 # Of the queue's connections: what psycopg reads, and our functions where no path leads.
 QUEUE_SETTINGS = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
 
@@ -135,10 +139,14 @@ def open_pool(database_url: str, size: int) -> Pool:
 
 @dataclass
 class Source:
-    """A connection of the reader, in a transaction whose snapshot is of *at*."""
+    """A connection of the reader, in a transaction whose snapshot is of *at*.
+
+    On a replica that is the last commit it knows of: it has all until then.
+    """
 
     conn: psycopg.Connection[Any]
     at: datetime
+    is_replica: bool
     uses: int = 1
 
 
@@ -184,7 +192,7 @@ class Sources:
             source = self._idle.pop() if self._idle else None
         if source is not None:
             try:
-                source.at = _begin(source.conn, begin, look)
+                source.at, source.is_replica = _begin(source.conn, begin, look)
                 source.uses += 1
                 return source
             except psycopg.OperationalError:
@@ -196,7 +204,7 @@ class Sources:
         conn = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
         try:
             self._learn_search_path(conn, look)
-            return Source(conn, _begin(conn, begin, look))
+            return Source(conn, *_begin(conn, begin, look))
         except BaseException:
             conn.close()
             raise
@@ -243,10 +251,13 @@ class Sources:
                 self._idle.pop().conn.close()
 
 
-def _begin(conn: psycopg.Connection[Any], begin: bytes, look: Look) -> datetime:
+def _begin(
+    conn: psycopg.Connection[Any], begin: bytes, look: Look
+) -> tuple[datetime, bool]:
     result = _run(conn, begin, look)
     microseconds = int(result.get_value(0, 0) or b"")
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+    at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+    return at, result.get_value(0, 1) == b"t"
 
 
 def _run(
@@ -277,7 +288,8 @@ def begin_source(
         begin.append(f"set transaction snapshot {_quote(snapshot)}")
     settings = SOURCE_SETTINGS | {"timezone": time_zone, "application_name": name}
     begin += [f"set local {key} to {_quote(value)}" for key, value in settings.items()]
-    begin.append("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
+    begin.append(f"select (extract(epoch from {SNAPSHOT_AT}) * 1000000)::bigint")
+    begin[-1] += ", pg_is_in_recovery()"
     if search_path is not None:
         # As one text, since SET would take it for the name of one schema.
         path = f"set_config('search_path', {_quote(search_path)}, true)"
@@ -348,12 +360,12 @@ def bounded(conn: AnyConnection, seconds: float) -> Iterator[None]:
 
 
 def source_conninfo(settings: Settings, database_url: str) -> str:
-    """Return how to log in as the reader."""
+    """Return how to log in as the reader; by default where the queue is, not a replica."""
     conninfo = settings.source_database_url
     if conninfo is None:
         with psycopg.connect(complete(database_url)) as conn:
             row = conn.execute("select password from public.reader_login").fetchone()
-        conninfo = _as_reader(database_url, row[0] if row else None)
+        conninfo = _as_reader(primary(database_url), row[0] if row else None)
     return conninfo
 
 

@@ -22,7 +22,7 @@ import psycopg
 from psycopg import errors
 
 from .config import Settings
-from .copy import Copy, LanesFailed, NotEncodable, TooLarge
+from .copy import Copy, LanesFailed, NotEncodable, NotThereYet, TooLarge
 from .db import Sources
 from .fence import MeansAnother, NotASelect
 from .lanes import Lanes
@@ -73,6 +73,7 @@ KNOWN = (
     NotASelect,
     MeansAnother,
     NotEncodable,
+    NotThereYet,
     RowsMissing,
     TooLarge,
     TooLong,
@@ -472,7 +473,7 @@ def is_transient(error: Exception) -> bool:
         if code == CANCELLED:  # by somebody else; or its own time is up
             return "timeout" not in (error.diag.message_primary or "")
         return code is None or code.startswith(TRANSIENT) and code not in LASTING
-    return isinstance(error, (OSError, RowsMissing))
+    return isinstance(error, (OSError, NotThereYet, RowsMissing))
 
 
 async def _halt(copy: Copy, copying: asyncio.Future[Partial]) -> None:

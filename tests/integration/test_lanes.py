@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from service.queue import Sliceable
 
 from ..conftest import Service, Start, eventually, psql_copy
 from ..processes import Process
+from ..servers import follow
 
 Conn = psycopg.Connection[Any]
 
@@ -402,22 +402,7 @@ async def test_a_standby_is_copied_by_one_stream(
         db.seed(conninfo, 2_000)
         with psycopg.connect(conninfo, autocommit=True) as conn:
             conn.execute("analyze users")
-        follower = embedded.Postgres(scratch / "standby", settings={"fsync": "off"})
-        folder = follower.data_dir.parent / "standby"
-        command = [
-            primary._bindir() / "pg_basebackup",
-            "-D",
-            folder,
-            "-R",
-            "-c",
-            "fast",
-        ]
-        subprocess.run([*command, "-d", conninfo], check=True)
-        (folder / ".s.PGSQL.5432.lock").unlink()  # the primary's own
-        for path in [folder, *folder.rglob("*")]:
-            if primary.user:
-                os.chown(path, primary.user.pw_uid, primary.user.pw_gid)
-        with follower as source:
+        with follow(primary, scratch / "standby") as source:
             with psycopg.connect(source) as conn:
                 assert conn.execute("select pg_is_in_recovery()").fetchone() == (True,)
             service = await start(

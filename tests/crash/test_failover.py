@@ -1,0 +1,98 @@
+"""The primary dies, a standby is promoted; three times, back and forth."""
+
+import json
+import signal
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from service import db
+from service.embedded import Postgres
+
+from ..servers import follow, promote
+from .world import LARGE, SLOW, World
+
+pytestmark = pytest.mark.newest
+
+PATIENCE = 60.0  # seconds
+
+
+def test_failovers_lose_nothing(scratch: Path, tmp_path: Path) -> None:
+    """Nothing of ours is restarted; each export completes, with the bytes of psql."""
+    exports_dir = tmp_path / "exports"
+    exports_dir.mkdir()
+    folders = [scratch / "one", scratch / "other"]
+    primary = Postgres(folders[0], settings={"full_page_writes": "off"})
+    with ExitStack() as stack:
+        stack.enter_context(primary)
+        db.migrate(primary.conninfo)
+        hosts = [str(Postgres(folder).data_dir) for folder in folders]
+        database = make_conninfo(
+            host=",".join(hosts), port="5432,5432", user="postgres", dbname="postgres"
+        )
+        world = stack.enter_context(World(db.primary(database), exports_dir))
+        settings = {"lease": 5, "heartbeat": 1, "max_attempts": 10}
+        serving = world.start("serve", database=database, **settings)
+        url = serving.url()
+        working = world.start("worker", database=database, **settings)
+        for number in (1, 2, 3):
+            standby = follow(primary, folders[number % 2])
+            stack.enter_context(standby)
+            wait_for_it_always(primary)
+            ids = world.submit(LARGE, SLOW, "select 1 as n", LARGE, SLOW, SLOW)
+            world.until_copying(ids[1])
+            primary.stop(signal.SIGKILL)
+            killed = time.monotonic()
+            status, headers = post(url)
+            assert (status, headers["Retry-After"]) == (503, "5")
+            promote(standby)
+            promoted = time.monotonic()
+            while post(url)[0] != 202:
+                assert time.monotonic() < promoted + PATIENCE
+            accepted = time.monotonic()
+            (newest,) = world.submit("select 2 as n")
+            world.until(
+                "select from exports where id = %s and status = 'completed'", newest
+            )
+            print(
+                f"failover {number}: promoted {promoted - killed:.1f} s after the end of"
+                f" the primary; accepting {accepted - promoted:.1f} s later, exporting"
+                f" {time.monotonic() - promoted:.1f} s later"
+            )
+            primary = standby
+        world.settle()
+        assert set(world.statuses()) == {"completed"}
+        assert serving.running() and working.running()
+        world.check()
+
+
+def wait_for_it_always(primary: Postgres) -> None:
+    """Let each commit wait for the standby, so that none is lost with the primary."""
+    with psycopg.connect(primary.conninfo, autocommit=True) as conn:
+        conn.execute("alter system set synchronous_standby_names = '*'")
+        conn.execute("select pg_reload_conf()")
+        deadline = time.monotonic() + PATIENCE
+        while not conn.execute(
+            "select from pg_stat_replication where sync_state = 'sync'"
+        ).fetchall():
+            assert time.monotonic() < deadline
+
+
+def post(url: str) -> tuple[int, Any]:
+    request = urllib.request.Request(
+        f"{url}/exports", json.dumps({"query": "select 3 as n"}).encode(),
+        {"Content-Type": "application/json"},
+    )  # fmt: skip
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return answer.status, answer.headers
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code, error.headers
