@@ -148,12 +148,10 @@ class Copy:
     def _check(self, source: Source) -> None:
         """Learn the columns, and see that the SELECT is still the one submitted."""
         try:
-            with db.bounded_in_thread(source.conn, fence.CHECK_PATIENCE):
-                self.columns = fence.check(
-                    source.conn, self._sql, self._search_path, self._look
-                )
-                if self._relations:
-                    fence.check_meaning(source.conn, self._relations)
+            pgconn = source.conn.pgconn
+            self.columns = fence.check(pgconn, self._sql, self._search_path, self._look)
+            if self._relations:
+                fence.check_meaning(pgconn, self._relations, self._look)
         except (
             psycopg.ProgrammingError,
             fence.NotASelect,
@@ -306,7 +304,7 @@ def preview(
             source.conn.execute(
                 "select set_config('statement_timeout', %s, true)", [timeout]
             )
-            columns = fence.check(source.conn, sql, search_path)
+            columns = fence.check(source.conn.pgconn, sql, search_path)
             # Prepared alone above, so that nothing in it leaves the parentheses.
             shown = fence.preview_rows(sql, columns, limit)
             rows = source.conn.execute(shown.encode(), prepare=True).fetchall()

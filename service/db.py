@@ -63,8 +63,10 @@ SOURCE_SETTINGS = {
     "synchronize_seqscans": "off",
 }
 SNAPSHOT_AT = (
-    "case when pg_is_in_recovery() then coalesce(pg_last_xact_replay_timestamp(),"
-    " (select checkpoint_time from pg_control_checkpoint())) else clock_timestamp() end"
+    "(extract(epoch from case when pg_is_in_recovery()"
+    " then coalesce(pg_last_xact_replay_timestamp(),"
+    " (select checkpoint_time from pg_control_checkpoint()))"
+    " else clock_timestamp() end) * 1000000)::bigint, pg_is_in_recovery()"
 )
 # Of the queue's connections: what psycopg reads, and our functions where no path leads.
 QUEUE_SETTINGS = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
@@ -283,18 +285,17 @@ def begin_source(
     refuse that.  Whatever else decides how values are written is left as psql
     would have it.
     """
-    begin = ["begin isolation level repeatable read read only"]
+    begin = "begin isolation level repeatable read read only; "
     if snapshot:
-        begin.append(f"set transaction snapshot {_quote(snapshot)}")
+        begin += f"set transaction snapshot {_quote(snapshot)}; "
     settings = SOURCE_SETTINGS | {"timezone": time_zone, "application_name": name}
-    begin += [f"set local {key} to {_quote(value)}" for key, value in settings.items()]
-    begin.append(f"select (extract(epoch from {SNAPSHOT_AT}) * 1000000)::bigint")
-    begin[-1] += ", pg_is_in_recovery()"
     if search_path is not None:
-        # As one text, since SET would take it for the name of one schema.
-        path = f"set_config('search_path', {_quote(search_path)}, true)"
-        begin[-1] += f", {path}"
-    return "; ".join(begin).encode()
+        settings["search_path"] = search_path
+    chosen = [
+        f"set_config({_quote(key)}, {_quote(value)}, true)"
+        for key, value in settings.items()
+    ]
+    return f"{begin}select {SNAPSHOT_AT}, {', '.join(chosen)}".encode()
 
 
 def session_name(name: str, rows: int, size: int) -> str:

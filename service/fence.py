@@ -7,13 +7,15 @@ of its READ ONLY transaction, and of COPY, whose parentheses admit no utility
 statement.
 """
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from psycopg import Connection, sql
+from psycopg import sql
 from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -41,7 +43,7 @@ with recursive parts (type, mod, part, next) as (
     select
         type, mod, oid,
         case when typbasetype <> 0 then typbasetype when typcategory = 'A' then typelem else 0 end
-    from unnest(%s::oid[], %s::int[]) as asked (type, mod)
+    from unnest($1::oid[], $2::int[]) as asked (type, mod)
     join pg_type on oid = type
     union all
     select
@@ -66,6 +68,13 @@ from parts
 join pg_type as whole on whole.oid = type
 join pg_type as innermost on innermost.oid = part
 where next = 0
+"""
+
+CHANGED = """
+select format('%I.%I', schema, name), to_regclass(quote_ident(name))::text
+from json_each_text($1) as _ (name, schema)
+where to_regclass(format('%I.%I', schema, name))
+    is distinct from to_regclass(quote_ident(name))
 """
 
 
@@ -139,7 +148,7 @@ class Format(BaseModel):
 
 
 def check(
-    conn: Connection[Any],
+    pgconn: PGconn,
     text: str,
     search_path: str | None = None,
     look: Look = lambda: None,
@@ -150,12 +159,9 @@ def check(
     unless it may be put into a COPY.  *look* is called while it waits, and may
     raise to give up.
     """
-    expect(
-        libpq.prepare(conn.pgconn, text.encode(), CHECK_PATIENCE, look),
-        ExecStatus.COMMAND_OK,
-    )
     described = expect(
-        libpq.describe(conn.pgconn, CHECK_PATIENCE, look), ExecStatus.COMMAND_OK
+        libpq.prepare(pgconn, text.encode(), CHECK_PATIENCE, look),
+        ExecStatus.COMMAND_OK,
     )
     if described.nparams:
         raise NotASelect(
@@ -167,26 +173,24 @@ def check(
     types = [(described.ftype(n), described.fmod(n)) for n in fields]
     names = [(described.fname(n) or b"").decode() for n in fields]
     # What somebody put before pg_catalog is nothing to remember.
-    found = _described(conn, types, remember="pg_catalog" not in (search_path or ""))
+    found = _described(pgconn, types, "pg_catalog" not in (search_path or ""), look)
     return [
         Column(name=name, type=type.name, known=type)
         for name, type in zip(names, found, strict=True)
     ]
 
 
-def check_meaning(conn: Connection[Any], relations: dict[str, str]) -> None:
+def check_meaning(
+    pgconn: PGconn, relations: dict[str, str], look: Look = lambda: None
+) -> None:
     """Raise `MeansAnother` unless names mean what they did at submit.
 
     *relations* has, for each name, the schema in which it was found then.
     """
-    changed = conn.execute(
-        "select format('%%I.%%I', schema, name), to_regclass(quote_ident(name))::text"
-        " from unnest(%s::text[], %s::text[]) as _ (name, schema)"
-        " where to_regclass(format('%%I.%%I', schema, name))"
-        " is distinct from to_regclass(quote_ident(name))",
-        [list(relations), list(relations.values())],
-    ).fetchall()
-    for before, now in changed:
+    changed = libpq.query(
+        pgconn, CHANGED, [json.dumps(relations)], CHECK_PATIENCE, look
+    )
+    for before, now in _rows(changed):
         raise MeansAnother(
             f"{before}, which the query named when it was submitted, is"
             f" {'gone' if now is None else 'another relation'} now: submit it again"
@@ -292,17 +296,25 @@ def expect(result: PGresult, status: ExecStatus) -> PGresult:
 
 
 def _described(
-    conn: Connection[Any], types: list[tuple[int, int]], remember: bool
+    pgconn: PGconn, types: list[tuple[int, int]], remember: bool, look: Look
 ) -> list[Type]:
     """Return what is to be known of each type."""
     found: dict[tuple[int, int], Type] = {}
     if missing := set(types) - _known_types.keys():
-        oids, mods = zip(*missing)
-        for oid, mod, *known in conn.execute(TYPES, [list(oids), list(mods)]):
-            found[oid, mod] = Type(*known)
-            if oid < FIRST_USER_OID and remember:
-                _known_types[oid, mod] = found[oid, mod]
+        asked = [f"{{{','.join(map(str, numbers))}}}" for numbers in zip(*missing)]
+        result = libpq.query(pgconn, TYPES, asked, CHECK_PATIENCE, look)
+        for oid, mod, name, category, *flags in _rows(result):
+            key = int(oid or 0), int(mod or 0)
+            found[key] = Type(name or "", category or "", *(f == "t" for f in flags))
+            if key[0] < FIRST_USER_OID and remember:
+                _known_types[key] = found[key]
     return [found.get(key) or _known_types[key] for key in types]
+
+
+def _rows(result: PGresult) -> Iterator[list[str | None]]:
+    for row in range(result.ntuples):
+        values = (result.get_value(row, column) for column in range(result.nfields))
+        yield [None if value is None else value.decode() for value in values]
 
 
 def _renamed(text: str, shown: list[str], names: list[str]) -> str:

@@ -29,16 +29,31 @@ def run(pgconn: PGconn, statements: bytes, patience: float, look: Look) -> PGres
     return _answer(pgconn, patience, look)
 
 
+def query(
+    pgconn: PGconn, statement: str, texts: list[str], patience: float, look: Look
+) -> PGresult:
+    """Run *statement* with *texts* for $1, $2 and so on; raise its error if it fails."""
+    pgconn.send_query_params(statement.encode(), [text.encode() for text in texts])
+    result = _answer(pgconn, patience, look)
+    if result.status != ExecStatus.TUPLES_OK:
+        raise error_of(result)
+    return result
+
+
 def prepare(pgconn: PGconn, statement: bytes, patience: float, look: Look) -> PGresult:
-    """Prepare the statement without a name."""
+    """Prepare the statement without a name, and describe it, in one round trip.
+
+    Return what went wrong, or the description.
+    """
+    pgconn.enter_pipeline_mode()
     pgconn.send_prepare(b"", statement)
-    return _answer(pgconn, patience, look)
-
-
-def describe(pgconn: PGconn, patience: float, look: Look) -> PGresult:
-    """Describe the statement without a name."""
     pgconn.send_describe_prepared(b"")
-    return _answer(pgconn, patience, look)
+    pgconn.pipeline_sync()
+    prepared = _answer(pgconn, patience, look)
+    described = _answer(pgconn, patience, look)
+    _answer(pgconn, patience, look, ends=ExecStatus.PIPELINE_SYNC)
+    pgconn.exit_pipeline_mode()
+    return described if prepared.status == ExecStatus.COMMAND_OK else prepared
 
 
 def error_of(result: PGresult) -> psycopg.Error:
@@ -48,7 +63,10 @@ def error_of(result: PGresult) -> psycopg.Error:
     return errors.error_from_result(result)
 
 
-def _answer(pgconn: PGconn, patience: float, look: Look) -> PGresult:
+def _answer(
+    pgconn: PGconn, patience: float, look: Look, ends: ExecStatus | None = None
+) -> PGresult:
+    """Return the answer to one command, which nothing follows, or a result that *ends*."""
     until = time.monotonic() + patience
     poller = select.poll()
 
@@ -72,5 +90,7 @@ def _answer(pgconn: PGconn, patience: float, look: Look) -> PGresult:
         if result is None:
             assert answer
             return answer
+        if result.status == ends:
+            return result
         if answer is None or answer.status != ExecStatus.FATAL_ERROR:
             answer = result

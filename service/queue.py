@@ -7,7 +7,7 @@ token.
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +33,7 @@ from pydantic.alias_generators import to_camel
 from . import db
 from .db import Pool
 from .fence import Column, Format
+from .together import Together
 
 PATIENCE = 10.0  # seconds for one call; the connection is severed after that
 REMEMBERED = 10_000  # running exports whose figures are compared
@@ -210,6 +211,7 @@ class Queue:
         self._submit_timeout = submit_timeout
         self._max_pending = max_pending
         self._retention = retention
+        self._completions = Together(self._complete)
         self._furthest: dict[UUID, Export] = {}  # as it was shown last
 
     async def ping(self) -> None:
@@ -422,18 +424,36 @@ class Queue:
         )
 
     async def complete(self, export: Export, receipt: Receipt) -> None:
-        """Publish the file of this attempt, which is whole and on disk."""
-        await self._held(
-            "select complete_export(%s, %s, %s, %s, %s, %s, %s, %s) as held",
-            export.id,
-            export.attempt,
-            receipt.rows,
-            receipt.bytes,
-            receipt.sha256,
+        """Publish the file of this attempt, which is whole and on disk.
+
+        Exports that complete while others do share a transaction, and its flush.
+        """
+        if not await self._completions.call((export, receipt)):
+            raise LeaseLost
+
+    async def _complete(
+        self, completed: Sequence[tuple[Export, Receipt]]
+    ) -> list[bool]:
+        """Complete all or none of them; return of each whether it was held."""
+        told = [
+            {
+                "id": str(export.id),
+                "attempt": export.attempt,
+                "rows": receipt.rows,
+                "bytes": receipt.bytes,
+                "sha256": receipt.sha256,
+                "columns": [column.model_dump() for column in receipt.columns],
+                "snapshot_at": receipt.snapshot_at and receipt.snapshot_at.isoformat(),
+            }
+            for export, receipt in completed
+        ]
+        rows = await self._all(
+            "select id, held from complete_exports(%s, %s)",
+            Jsonb(told),
             self._retention,
-            Jsonb([column.model_dump() for column in receipt.columns]),
-            receipt.snapshot_at,
         )
+        held = {row["id"]: row["held"] for row in rows}
+        return [held[export.id] for export, _ in completed]
 
     async def fail(
         self,

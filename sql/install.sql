@@ -50,6 +50,7 @@ select not exists (select from exports_migrations where name = '0006-long-histor
 \ir functions/compile_select.sql
 \ir functions/compile_slices.sql
 \ir functions/complete_export.sql
+\ir functions/complete_exports.sql
 \ir functions/delete_export.sql
 \ir functions/ends_outside.sql
 \ir functions/fail_export.sql

@@ -19,9 +19,11 @@ begin
     if changed is null then
         return null;
     end if;
-    perform pg_notify(
-        'exports', case when cardinality(changed) = 1 then changed[1]::text else '' end
-    );
+    if cardinality(changed) > 20 then
+        perform pg_notify('exports', '');
+    else
+        perform pg_notify('exports', id::text) from unnest(changed) as id;
+    end if;
     if woken then
         perform pg_notify('exports_pending', '');
     end if;
@@ -29,8 +31,9 @@ begin
 end
 $$;
 comment on function announce_exports() is $$
-Notify once a statement: 'exports' when a status, or a place in the queue,
-changed, with the id if there is only one; 'exports_pending' when there is something to claim.
+Notify: 'exports' when a status, or a place in the queue, changed, with the id, or once
+without if a statement changed more than twenty; 'exports_pending' when there is something
+to claim.
 
 It says look, never what: whoever hears it reads the rows again.
 $$;

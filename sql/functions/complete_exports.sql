@@ -1,0 +1,51 @@
+create or replace function complete_exports(p_receipts jsonb, p_retention interval default null)
+returns table (id uuid, held boolean)
+language plpgsql
+-- whatever the statistics say: they are always out of date for a queue
+set enable_seqscan to off
+set enable_hashjoin to off
+set enable_mergejoin to off
+as $$
+begin
+    return query
+    with told as (
+        select * from jsonb_to_recordset(p_receipts) as _ (
+            id uuid, attempt integer, rows bigint, bytes bigint, sha256 text,
+            columns jsonb, snapshot_at timestamptz
+        )
+    ),
+    completed as (
+        update exports as e
+        set transition = 'complete',
+            status = 'completed',
+            worker = null,
+            lease_expires_at = null,
+            finished_at = clock_timestamp(),
+            expires_at = clock_timestamp() + p_retention,
+            rows = told.rows,
+            bytes = told.bytes,
+            sha256 = told.sha256,
+            result_columns = told.columns,
+            snapshot_at = told.snapshot_at,
+            error = null
+        from told
+        where e.id = told.id and e.attempt = told.attempt and e.status = 'processing'
+        returning e.id
+    )
+    select
+        told.id,
+        completed.id is not null
+        -- Again, because the first answer was lost on its way: it still holds.
+        or coalesce(e.attempt = told.attempt and e.status = 'completed', false)
+    from told
+    left join completed on completed.id = told.id
+    left join exports as e on e.id = told.id;
+end
+$$;
+comment on function complete_exports is $$
+processing -> completed, for each of the receipts: {"id", "attempt", "rows", "bytes",
+"sha256", "columns": [{"name", "type"}], "snapshot_at"}.  The whole file is on disk under the
+attempt's name, and is kept for p_retention, or for ever.
+
+Not held: that attempt no longer holds the export; its file is debris.
+$$;
