@@ -11,14 +11,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import psycopg
-from psycopg.conninfo import make_conninfo
 from rich.console import Console
 from rich.progress import Progress
 
@@ -26,6 +25,7 @@ from service import db, embedded
 
 from .crash.world import World, eventually
 from .processes import Process
+from .servers import either, follow, promote, wait_for_standby
 
 WORKERS = 3
 USERS = 20_000
@@ -48,7 +48,24 @@ FAULTS = {
     "terminate": 8,  # a backend
     "cancel": 6,
     "server": 1,
+    "read_only": 1,  # for a while
+    "failover": 0.3,  # to the standby; then there is a new one
+    "hostile": 3,  # an export of somebody who means harm
 }
+READ_ONLY = 2.0  # seconds
+# What they answer is the same whenever they are asked.
+HOSTILE = (
+    "select count(pg_terminate_backend(pid)) >= 0 as x from pg_stat_activity"
+    " where usename = 'csv_reader' and pid <> pg_backend_pid()",
+    "select count(pg_cancel_backend(pid)) >= 0 as x from pg_stat_activity"
+    " where usename = 'csv_reader' and pid <> pg_backend_pid()",
+    "select set_config('application_name', 'export ' || gen_random_uuid() || ' zz ff',"
+    " false) is null as x",
+    "select repeat('x', 5000000) as x from generate_series(1, 3)",
+    "select pg_advisory_lock(6517622)::text as x",
+)
+
+REFUSALS = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 
 
 @dataclass(frozen=True)
@@ -76,11 +93,13 @@ def plan(seed: int, seconds: float) -> Iterator[Step]:
 
 
 class Chaos:
-    """A server, some workers, and whoever torments them."""
+    """A server that another one follows, some workers, and whoever torments them."""
 
-    def __init__(self, postgres: embedded.Postgres, world: World) -> None:
+    def __init__(self, postgres: embedded.Postgres, folder: Path, world: World) -> None:
         self._postgres = postgres
+        self._standby = self._follow(folder)
         self._world = world
+        self._read_only_until: float | None = None
         self._workers = [self._worker() for _ in range(WORKERS)]
         self._paused: list[tuple[float, Process]] = []
         self.faults: Counter[str] = Counter()
@@ -88,16 +107,29 @@ class Chaos:
     def _worker(self) -> Process:
         return self._world.start(**SETTINGS)
 
+    def _follow(self, folder: Path) -> embedded.Postgres:
+        standby = follow(self._postgres, folder)
+        standby.start()
+        wait_for_standby(self._postgres)
+        return standby
+
+    def stop(self) -> None:
+        """Stop both servers."""
+        self._postgres.stop(signal.SIGQUIT)
+        self._standby.stop(signal.SIGQUIT)
+
     def take(self, step: Step, now: float) -> None:
         """Do what the step says; a server that is just restarting may refuse."""
+        if self._read_only_until is not None and now >= self._read_only_until:
+            self._write_again()
         for due, process in [*self._paused]:
             if now >= due:
                 process.signal(signal.SIGCONT)
                 self._paused.remove((due, process))
-        with suppress(psycopg.OperationalError):
+        with suppress(*REFUSALS):
             if step.queries:
                 self._world.submit(*step.queries)
-        with suppress(psycopg.OperationalError):
+        with suppress(*REFUSALS):
             if getattr(self, f"_{step.fault}")(step.pick, now) is not False:
                 self.faults[step.fault] += 1
 
@@ -147,7 +179,37 @@ class Chaos:
         self._postgres.stop(signal.SIGQUIT if pick % 2 else signal.SIGINT)
         self._postgres.start()
 
+    def _failover(self, pick: int, now: float) -> None:
+        folder = self._postgres.data_dir
+        self._postgres.stop(signal.SIGKILL)
+        promote(self._standby)
+        self._postgres = self._standby
+        self._standby = self._follow(folder)
+
+    def _read_only(self, pick: int, now: float) -> None:
+        self._world.rows(
+            "alter database chaos set default_transaction_read_only = on; select 1"
+        )
+        self._read_only_until = now + READ_ONLY
+        self._world.rows(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+
+    def _write_again(self) -> None:
+        with suppress(psycopg.OperationalError):
+            self._world.rows(
+                "begin read write; alter database chaos reset"
+                " default_transaction_read_only; commit; select 1"
+            )
+            self._read_only_until = None
+
+    def _hostile(self, pick: int, now: float) -> None:
+        self._world.submit(HOSTILE[pick % len(HOSTILE)])
+
     def relent(self) -> None:
+        while self._read_only_until is not None:
+            self._write_again()
         for _, process in self._paused:
             process.signal(signal.SIGCONT)
         for process in self._workers:
@@ -161,15 +223,19 @@ def run(seed: int, seconds: float, console: Console) -> dict[str, Any]:
         folder.chmod(0o711)
         exports_dir = folder / "exports"
         exports_dir.mkdir()
-        postgres = embedded.Postgres(folder / "data", settings={"fsync": "off"})
-        with postgres as server:
+        folders = [folder / "one", folder / "other"]
+        postgres = embedded.Postgres(folders[0], settings={"fsync": "off"})
+        with ExitStack() as stack:
+            server = stack.enter_context(postgres)
             with psycopg.connect(server, autocommit=True) as conn:
                 conn.execute("create database chaos")
-            database = make_conninfo(server, dbname="chaos")
+            database = db.primary(either(folders, "chaos"))
             db.migrate(database)
             db.seed(database, USERS)
-            with World(database, exports_dir) as world:
-                return _live(seed, seconds, console, Chaos(postgres, world), world)
+            world = stack.enter_context(World(database, exports_dir))
+            chaos = Chaos(postgres, folders[1], world)
+            stack.callback(chaos.stop)
+            return _live(seed, seconds, console, chaos, world)
 
 
 def _live(
@@ -209,7 +275,7 @@ def _live(
 @click.option("--seconds", default=60.0, envvar="SECONDS", show_default=True)
 @click.option("--seed", type=int, envvar="SEED", help="replay that plan")
 def main(seconds: float, seed: int | None) -> None:
-    """Kill, pause, terminate, restart and cancel; then check everything."""
+    """Kill, pause, terminate, restart, fail over and cancel; then check everything."""
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     click.echo(f"SEED={seed} SECONDS={seconds:g}")
     try:

@@ -1,15 +1,28 @@
-"""A second server that follows a first one."""
+"""A second server that follows a first one, and takes its place."""
 
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from service.embedded import Postgres
 
 LEFT_BEHIND = (".s.PGSQL.5432.lock", "postmaster.pid", "server.log")
+
+
+PATIENCE = 60.0  # seconds
+
+
+def either(folders: list[Path], dbname: str) -> str:
+    """Return the conninfo of a database on whichever of two servers is there."""
+    hosts = [str(Postgres(folder).data_dir) for folder in folders]
+    return make_conninfo(
+        host=",".join(hosts), port="5432,5432", user="postgres", dbname=dbname
+    )
 
 
 def follow(primary: Postgres, folder: Path, **settings: str) -> Postgres:
@@ -17,7 +30,8 @@ def follow(primary: Postgres, folder: Path, **settings: str) -> Postgres:
     standby = Postgres(folder, settings={**primary.settings, **settings})
     shutil.rmtree(standby.data_dir, ignore_errors=True)
     command = [primary._bindir() / "pg_basebackup", "-D", standby.data_dir, "-R"]
-    subprocess.run([*command, "-c", "fast", "-d", primary.conninfo], check=True)
+    command += ["-c", "fast", "-d", primary.conninfo]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     for name in LEFT_BEHIND:  # they are the primary's own
         (standby.data_dir / name).unlink(missing_ok=True)
     for path in [standby.data_dir, *standby.data_dir.rglob("*")]:
@@ -30,3 +44,15 @@ def promote(standby: Postgres) -> None:
     """Make it a primary; return once it is one."""
     with psycopg.connect(standby.conninfo, autocommit=True) as conn:
         assert conn.execute("select pg_promote(true, 60)").fetchone() == (True,)
+
+
+def wait_for_standby(primary: Postgres) -> None:
+    """Let each commit wait for the standby, so that none is lost with the primary."""
+    with psycopg.connect(primary.conninfo, autocommit=True) as conn:
+        conn.execute("alter system set synchronous_standby_names = '*'")
+        conn.execute("select pg_reload_conf()")
+        deadline = time.monotonic() + PATIENCE
+        while not conn.execute(
+            "select from pg_stat_replication where sync_state = 'sync'"
+        ).fetchall():
+            assert time.monotonic() < deadline, "the standby does not follow"

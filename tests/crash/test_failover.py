@@ -9,14 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from service import db
 from service.embedded import Postgres
 
-from ..servers import follow, promote
+from ..servers import either, follow, promote, wait_for_standby
 from .world import LARGE, SLOW, World
 
 pytestmark = pytest.mark.newest
@@ -33,10 +31,7 @@ def test_failovers_lose_nothing(scratch: Path, tmp_path: Path) -> None:
     with ExitStack() as stack:
         stack.enter_context(primary)
         db.migrate(primary.conninfo)
-        hosts = [str(Postgres(folder).data_dir) for folder in folders]
-        database = make_conninfo(
-            host=",".join(hosts), port="5432,5432", user="postgres", dbname="postgres"
-        )
+        database = either(folders, "postgres")
         world = stack.enter_context(World(db.primary(database), exports_dir))
         settings = {"lease": 5, "heartbeat": 1, "max_attempts": 10}
         serving = world.start("serve", database=database, **settings)
@@ -45,7 +40,7 @@ def test_failovers_lose_nothing(scratch: Path, tmp_path: Path) -> None:
         for number in (1, 2, 3):
             standby = follow(primary, folders[number % 2])
             stack.enter_context(standby)
-            wait_for_it_always(primary)
+            wait_for_standby(primary)
             ids = world.submit(LARGE, SLOW, "select 1 as n", LARGE, SLOW, SLOW)
             world.until_copying(ids[1])
             primary.stop(signal.SIGKILL)
@@ -71,18 +66,6 @@ def test_failovers_lose_nothing(scratch: Path, tmp_path: Path) -> None:
         assert set(world.statuses()) == {"completed"}
         assert serving.running() and working.running()
         world.check()
-
-
-def wait_for_it_always(primary: Postgres) -> None:
-    """Let each commit wait for the standby, so that none is lost with the primary."""
-    with psycopg.connect(primary.conninfo, autocommit=True) as conn:
-        conn.execute("alter system set synchronous_standby_names = '*'")
-        conn.execute("select pg_reload_conf()")
-        deadline = time.monotonic() + PATIENCE
-        while not conn.execute(
-            "select from pg_stat_replication where sync_state = 'sync'"
-        ).fetchall():
-            assert time.monotonic() < deadline
 
 
 def post(url: str) -> tuple[int, Any]:
