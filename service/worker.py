@@ -64,6 +64,10 @@ CANCELLED = "57014"
 LASTING = ("53400",)  # temp_file_limit
 
 
+class NoAnswer(LeaseLost):
+    """Nobody can tell whether the last word about the export was heard."""
+
+
 class TooLong(Exception):
     """It ran for longer than MAX_EXPORT_DURATION."""
 
@@ -316,6 +320,10 @@ class Worker:
                 log.warning("export %s handed back: %s", export.id, self._cannot_create)
                 return "released"
             raise copying.exception() or AssertionError
+        except NoAnswer:
+            # It may have been completed.  If not, the janitor finds the file.
+            log.warning("export %s is left to others: nobody answers", export.id)
+            return "lost"
         except LeaseLost:
             self._drop(export, name)
             return "lost"
@@ -332,7 +340,7 @@ class Worker:
                     copy.bytes,
                 )
             except LeaseLost:
-                self._drop(export, name)
+                log.info("export %s is no longer ours", export.id)
                 return "lost"
             self._storage.delete(name)
             log.warning("export %s failed: %s", export.id, error, exc_info=not known)
@@ -363,8 +371,8 @@ class Worker:
     ) -> None:
         """Say the last word about *export*, again while the database is away.
 
-        All of them may be repeated.  After the length of a lease somebody
-        else has the export: raise `LeaseLost`.
+        All of them may be repeated.  After the length of a lease somebody else
+        may have the export: raise `NoAnswer`.
         """
         pause = 0.1
         with suppress(TimeoutError):
@@ -378,7 +386,7 @@ class Worker:
                         )
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
-        raise LeaseLost
+        raise NoAnswer
 
     def _copy(
         self, copy: Copy, export: Export, name: str, copied: Callable[[], None]

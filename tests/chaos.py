@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import click
 import psycopg
@@ -105,6 +105,9 @@ class Chaos:
         self.faults: Counter[str] = Counter()
 
     def _worker(self) -> Process:
+        """Start one; it would end if the database were away, or only to be read."""
+        while self._read_only_until is not None:
+            self._write_again()
         return self._world.start(**SETTINGS)
 
     def _follow(self, folder: Path) -> embedded.Postgres:
@@ -187,22 +190,26 @@ class Chaos:
         self._standby = self._follow(folder)
 
     def _read_only(self, pick: int, now: float) -> None:
-        self._world.rows(
-            "alter database chaos set default_transaction_read_only = on; select 1"
+        self._as_administrator(
+            "alter database chaos set default_transaction_read_only = on"
         )
         self._read_only_until = now + READ_ONLY
-        self._world.rows(
+        # What is connected already would go on writing.
+        self._as_administrator(
             "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid()"
+            " where datname = 'chaos'"
         )
 
     def _write_again(self) -> None:
         with suppress(psycopg.OperationalError):
-            self._world.rows(
-                "begin read write; alter database chaos reset"
-                " default_transaction_read_only; commit; select 1"
+            self._as_administrator(
+                "alter database chaos reset default_transaction_read_only"
             )
             self._read_only_until = None
+
+    def _as_administrator(self, statement: LiteralString) -> None:
+        with psycopg.connect(self._postgres.conninfo, autocommit=True) as conn:
+            conn.execute(statement)
 
     def _hostile(self, pick: int, now: float) -> None:
         self._world.submit(HOSTILE[pick % len(HOSTILE)])

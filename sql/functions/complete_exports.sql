@@ -5,6 +5,8 @@ language plpgsql
 set enable_seqscan to off
 set enable_hashjoin to off
 set enable_mergejoin to off
+-- One row that somebody else holds must not keep the others waiting.
+set lock_timeout to '500ms'
 as $$
 begin
     return query

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from service import db
@@ -66,6 +67,43 @@ def test_failovers_lose_nothing(scratch: Path, tmp_path: Path) -> None:
         assert set(world.statuses()) == {"completed"}
         assert serving.running() and working.running()
         world.check()
+
+
+SLOW_COMMIT = """
+create function wait_for_standby() returns trigger language plpgsql as $$
+begin
+    perform set_config('synchronous_commit', 'on', true);
+    return new;
+end
+$$;
+create trigger wait before update on exports for each row
+when (new.status = 'completed') execute function wait_for_standby();
+"""
+
+
+def test_a_completion_that_nobody_confirms_keeps_its_file(
+    scratch: Path, tmp_path: Path
+) -> None:
+    """It is committed, but waits for a standby for longer than the lease."""
+    exports_dir = tmp_path / "exports"
+    exports_dir.mkdir()
+    local = {"synchronous_commit": "local"}
+    with Postgres(scratch / "alone", settings=local) as database:
+        db.migrate(database)
+        with psycopg.connect(database, autocommit=True) as conn, World(
+            database, exports_dir
+        ) as world:
+            conn.execute(SLOW_COMMIT)
+            conn.execute("alter system set synchronous_standby_names = 'nobody'")
+            conn.execute("select pg_reload_conf()")
+            (id,) = world.submit("select 1 as n")
+            world.start().until("nobody answers")
+            conn.execute("alter system reset synchronous_standby_names")
+            conn.execute("select pg_reload_conf()")
+            world.until(
+                "select from exports where id = %s and status = 'completed'", id
+            )
+            world.check()
 
 
 def post(url: str) -> tuple[int, Any]:

@@ -121,7 +121,7 @@ GUARDS: dict[str, tuple[Callable[[Conn], None], Callable[[Conn], None]]] = {
     ),
     "complete": (
         zombie(f"complete_export(%(id)s, 1, 1, 1, '{DIGEST}')"),
-        lambda conn: without(conn, "complete_export", FENCE),
+        lambda conn: without(conn, "complete_exports", "and e.attempt = told.attempt"),
     ),
     "fail": (
         zombie("""fail_export(%(id)s, 1, '{"message": "no"}')"""),

@@ -139,6 +139,27 @@ def test_nobody_signs_for_another(conn: Conn) -> None:
 
 
 @pytest.mark.newest
+async def test_who_locks_one_export_holds_up_no_other(start: Start, conn: Conn) -> None:
+    service = await start(worker_slots=4)
+    slow = {"query": "select pg_sleep(0.5)::text as x"}
+    locked = (await service.export(**slow))["jobId"]
+    others = [(await service.export(**slow))["jobId"] for _ in range(3)]
+
+    async def all_run() -> bool:
+        row = conn.execute(
+            "select count(*) from exports where status = 'processing'"
+        ).fetchone()
+        return row == (4,)
+
+    await eventually(all_run)
+    with conn.transaction():
+        conn.execute("select from exports where id = %s for update", [locked])
+        for id in others:
+            assert (await service.ended(id))["status"] == "completed"
+    assert (await service.ended(locked))["status"] == "completed"
+
+
+@pytest.mark.newest
 @pytest.mark.parametrize("who_limits", ["setting", "database"])
 async def test_a_repeated_key_is_answered_when_the_queue_is_full(
     start: Start, conn: Conn, who_limits: str
