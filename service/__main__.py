@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,8 @@ from yarl import URL
 from . import __version__, config, db, embedded, process
 from .cli import commands, live, output
 from .cli.client import Client
+
+log = logging.getLogger("service")
 
 # What a terminal obeys, and all that may begin a line.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -53,7 +57,7 @@ for command in commands.COMMANDS:
 def migrate() -> None:
     """Install or update the schema and the two roles."""
     with _database() as (_, url):
-        live.say("schema installed" if db.migrate(url) else "schema is up to date")
+        _say("schema installed" if db.migrate(url) else "schema is up to date")
 
 
 @cli.command()
@@ -91,7 +95,7 @@ def worker(slots: int | None) -> None:
 def up(export: bool, once: bool) -> None:
     """Do everything: PostgreSQL, schema, seeds, API and worker."""
     with _database() as (settings, url):
-        live.say(f"PostgreSQL is ready: psql {_quoted(url)}")
+        _say(f"PostgreSQL is ready: psql {_quoted(url)}")
         db.migrate(url)
         _seed(settings, url)
         asyncio.run(
@@ -110,7 +114,7 @@ async def _run(
 ) -> None:
     stopped = asyncio.create_task(process.until_stopped())
     async with process.running(settings, database_url, serve=serve, work=work) as url:
-        live.say(
+        _say(
             f"serving on {url}"
             if serve
             else f"working, metrics on {url}" if url else "working"
@@ -140,8 +144,8 @@ async def _export(settings: config.Settings, url: str) -> None:
 def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]:
     """Yield the settings and a database: the one they name, or the embedded one."""
     try:
+        _log(os.environ.get("LOG_FORMAT", "text"))
         settings = config.load()
-        _log(settings.log_format)
         if slots:
             settings = settings.model_copy(update={"worker_slots": slots})
         if settings.database_url:
@@ -155,18 +159,32 @@ def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]
         embedded.EmbeddedError,
         process.StartError,
     ) as error:
-        raise click.ClickException(str(error)) from error
+        raise _failure(str(error)) from error
     except psycopg.OperationalError as error:
-        raise click.ClickException(f"the database cannot be used: {error}") from error
+        raise _failure(f"the database cannot be used: {error}") from error
+
+
+def _say(text: str) -> None:
+    """Tell the terminal; or the log, where every line is an object."""
+    if _logs_json():
+        log.info(text)
+    else:
+        live.say(text)
+
+
+def _failure(text: str) -> Exception | SystemExit:
+    """Return what ends the process with *text* and exit code 1."""
+    if not _logs_json():
+        return click.ClickException(text)
+    log.critical(text)
+    return SystemExit(1)
 
 
 def _seed(settings: config.Settings, url: str) -> None:
     began = time.monotonic()
     db.migrate(url)
     db.seed(url, settings.seed_rows)
-    live.say(
-        f"{settings.seed_rows:,} users are there ({time.monotonic() - began:.1f} s)"
-    )
+    _say(f"{settings.seed_rows:,} users are there ({time.monotonic() - began:.1f} s)")
 
 
 def _quoted(conninfo: str) -> str:
@@ -197,12 +215,19 @@ def _log(how: str) -> None:
         handler.setFormatter(
             JsonFormatter("{asctime}{levelname}{name}{message}", style="{")
         )
+        sys.excepthook = lambda *error: log.critical("unforeseen", exc_info=error)
+        logging.captureWarnings(True)
     else:
         handler.setFormatter(
             PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
         )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def _logs_json() -> bool:
+    handlers = logging.getLogger().handlers
+    return any(isinstance(one.formatter, JsonFormatter) for one in handlers)
 
 
 def main() -> None:

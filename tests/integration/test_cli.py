@@ -1,5 +1,6 @@
 """The command line, as somebody new meets it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,26 @@ def test_settings_that_make_no_sense_end_the_start_with_one_line(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    "environment, words",
+    [
+        ({"PORT": "eighty"}, "PORT:"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "cannot be used"),
+        ({"EXPORTS_DIR": "/dev/null/exports"}, "cannot be made"),
+        ({"HOST": "no such host"}, "cannot listen"),
+    ],
+)
+def test_in_json_every_line_is_an_object(
+    database: str, environment: dict[str, str], words: str
+) -> None:
+    settings = {"DATABASE_URL": database, "LOG_FORMAT": "json"} | environment
+    done = run("serve", **settings)
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert words in lines[-1]["message"]
+    assert lines[-1]["levelname"] == "CRITICAL"
 
 
 def test_a_port_in_use_is_named(database: str, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ async def test_a_worker_alone_has_figures_and_logs_json(
     with Process(
         database, exports_dir, "worker", metrics_port=0, log_format="json"
     ) as worker:
-        url = (await asyncio.to_thread(worker.until, "metrics on ")).split()[-1]
+        ready = json.loads(await asyncio.to_thread(worker.until, "metrics on "))
+        url = ready["message"].split()[-1]
         id = (await api.export())["jobId"]
         line = json.loads(await asyncio.to_thread(worker.until, "completed"))
 
