@@ -276,6 +276,7 @@ class Queue:
                 await conn.execute(
                     # What the database says holds unless we know better.
                     "select set_config('statement_timeout', %s, true),"
+                    " set_config('client_connection_check_interval', '2s', true),"
                     " set_config('exports.max_pending', coalesce(%s,"
                     " current_setting('exports.max_pending', true), ''), true)",
                     [

@@ -12,6 +12,7 @@ from . import (
     compression,
     events,
     export,
+    history,
     looplag,
     memory,
     plots,
@@ -19,7 +20,9 @@ from . import (
     wakeup,
 )
 
-TOPICS = (export, tiny, wakeup, backlog, memory, looplag, events, api, compression)
+TOPICS = (
+    export, tiny, wakeup, backlog, history, memory, looplag, events, api, compression
+)  # fmt: skip
 
 
 @click.group()
