@@ -11,7 +11,6 @@ whoever missed some is right again with the next one.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -46,7 +45,7 @@ class Subscriber:
         self.id = id
         self.since = since
         self._drop = drop
-        self._waiting: deque[bytes] = deque()
+        self._waiting: list[bytes] = []
         self._size = 0
         self._ended = False
         self._more = asyncio.Event()
@@ -72,7 +71,7 @@ class Subscriber:
         if not self._waiting:
             raise StopAsyncIteration
         # Not joined: others have the same bytes, and nobody needs a copy.
-        chunk = self._waiting.popleft()
+        chunk = self._waiting.pop(0)
         self._size -= len(chunk)
         if not self._ended and not self._waiting:
             self._more.clear()

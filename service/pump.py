@@ -10,7 +10,8 @@ wrong cut without a NUL: "d" and a NUL may be within the length of a message of
 16 MB or more.  Such a message does not end in a buffer of less than that, hence
 it is the last one in it, and a cut in its header is the last cut.  It makes the
 row before longer than its own header says, which is compared.  Whatever is in
-doubt is read message by message.
+doubt is read message by message.  A row that is larger than the buffer is
+passed on in pieces.
 
 Over TLS the bytes on the socket are not ours to read; there libpq does it,
 without blocking: `get_copy_data(0)` would, with the interpreter lock held.
@@ -38,6 +39,7 @@ ENOUGH = BLOCK // 2  # bytes worth looking at while more are coming
 NAP = 0.0002  # seconds in which they come: fewer wake-ups, for the server as well
 LOOK_EVERY = 500  # milliseconds between calls of `look` while nothing arrives
 SEND_PATIENCE = 30.0  # seconds for the server to take the command
+ROW = ord("d")  # CopyData
 HUGE = 1 << 24  # bytes from which on a length has no NUL in front
 BOM = b"\xef\xbb\xbf"
 
@@ -105,7 +107,7 @@ def _join_crlf(rows: Sequence[bytes | memoryview]) -> bytes:
 
 
 class _Source:
-    """Iterate to get rows, joined, many at a time; then `sent` is how many there were."""
+    """Iterate to get how many rows have ended, and bytes; then `sent` is how many there were."""
 
     def __init__(
         self, pgconn: PGconn, command: bytes, join: Join, wait: Callable[[], None]
@@ -142,6 +144,8 @@ class _Wire(_Source):
                 before = self._filled
                 if taken := self._many() or self._each():
                     yield taken
+                elif self._is_long():
+                    yield from self._long(sock)
                 elif self._filled == before:
                     self._receive(sock)
         if self._error:
@@ -222,13 +226,31 @@ class _Wire(_Source):
         data.release()
         self._drop(at)
         needed = self._size(0) if self._filled >= 5 else 0
-        if needed > len(self._buffer):
+        if needed > len(self._buffer) and not self._is_long():
             self._buffer += bytes(needed - len(self._buffer))
         elif at and len(self._buffer) > BLOCK >= max(needed, self._filled):
             del self._buffer[
                 BLOCK:
             ]  # a huge message was there: keep no memory for more
         return (len(rows), self._join(rows)) if rows else None
+
+    def _is_long(self) -> bool:
+        """Does the buffer begin with a row that is larger than a buffer?"""
+        return self._filled >= 5 and self._buffer[0] == ROW and self._size(0) > BLOCK
+
+    def _long(self, sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+        """Pass that row on in pieces, so that its size takes no memory."""
+        left = self._size(0) - 5
+        self._drop(5)
+        while left > self._filled:
+            if self._filled:
+                left -= self._filled
+                yield 0, bytes(self._buffer[: self._filled])
+                self._drop(self._filled)
+            self._receive(sock)
+        piece = bytes(self._buffer[:left])
+        self._drop(left)
+        yield 1, self._join([piece])
 
     def _size(self, at: int) -> int:
         """Return the size of the message that begins at *at*."""

@@ -1,9 +1,12 @@
 """How much memory a worker takes, its children included, against the rows."""
 
 import asyncio
-from collections.abc import Iterator
+import resource
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import aiohttp
 import click
 import psycopg
 
@@ -12,6 +15,9 @@ from .common import Server, Table, make_table, options, report, run_server
 
 LOOK_EVERY = 0.02  # seconds
 MIB = 2**20
+STREAMS = 5_000
+AT_ONCE = 100
+FOREVER = aiohttp.ClientTimeout(total=None)
 
 
 @click.command()
@@ -48,7 +54,78 @@ def main(
             first = first or peak
             growth = (peak - first) / MIB
             table.add(rows, size / 1e6, idle / MIB, peak / MIB, growth, ours=True)
-        report("memory", [table], to, server)
+        strange = Table(
+            "peak resident memory of serve",
+            ("", "idle MiB", "peak MiB"),
+            plot="peak MiB",
+            digits=1,
+        )
+        for what, load in LOADS.items():
+            idle, peak = asyncio.run(serve(server, load))
+            strange.add(what, idle / MIB, peak / MIB, ours=True)
+        report("memory", [table, strange], to, server)
+
+
+Load = Callable[[aiohttp.ClientSession], Awaitable[None]]
+
+
+async def serve(server: Server, load: Load) -> tuple[int, int]:
+    """Return the bytes of memory of a new `serve`, before *load* and at the peak."""
+    database = server.database(f"serve_{uuid4().hex}")
+    with Process(database, server.folder / "exports", "serve") as process:
+        unlimited = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(process.url(), connector=unlimited) as http:
+            async with http.get("/exports") as answer:
+                await answer.read()
+            idle = resident(process.pid)
+            await load(http)
+            return idle, resident(process.pid)
+
+
+async def stream(http: aiohttp.ClientSession) -> None:
+    """Hold many event streams, of which nobody reads more than the beginning."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, STREAMS + 1000), hard))
+    streams = []
+    for _ in range(0, STREAMS, AT_ONCE):
+        streams += await asyncio.gather(
+            *(http.get("/events", timeout=FOREVER) for _ in range(AT_ONCE))
+        )
+    for one in streams:
+        assert one.status == 200
+        one.close()
+
+
+def asking(query: str, *, dry_run: bool = False) -> Load:
+    """Return what previews, or exports, *query*, and waits until it has ended."""
+
+    async def ask(http: aiohttp.ClientSession) -> None:
+        path = "/exports?dryRun=true" if dry_run else "/exports"
+        async with http.post(path, json={"query": query}) as answer:
+            assert answer.status in (200, 202, 422), await answer.text()
+            told = await answer.json(content_type=None)
+        if not dry_run:
+            async with http.get(f"/exports/{told['jobId']}/events") as events:
+                await events.read()  # until it has ended
+            async with http.get(f"/exports/{told['jobId']}") as answer:
+                status = (await answer.json())["status"]
+                assert status == "completed", await answer.text()
+
+    return ask
+
+
+LOADS = {
+    f"{STREAMS:,} idle event streams": stream,
+    "a preview of 500 MB": asking(
+        "select repeat('x', 50000000) as x from generate_series(1, 10)", dry_run=True
+    ),
+    "an export with rows of 20 MB": asking(
+        "select repeat('x', 20000000) as x from generate_series(1, 3)"
+    ),
+    "an export with rows of 100 MB": asking(
+        "select repeat('x', 100000000) as x from generate_series(1, 3)"
+    ),
+}
 
 
 async def export(server: Server, kind: str, rows: int) -> tuple[int, int, int]:
