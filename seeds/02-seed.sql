@@ -1,3 +1,10 @@
+-- Two seeds at once would both find the same users missing.
+do $$
+begin
+    lock table users in share row exclusive mode;
+end
+$$;
+
 -- Eight users whose values are hard on CSV: the first rows of every export.
 
 insert into users (

@@ -22,7 +22,8 @@ from rich.table import Table as Grid
 
 from service import db, embedded
 
-SETTINGS = {"timezone": "UTC", "max_wal_size": "8GB"}
+# Scans that share their way give the rows of several exports in other orders.
+SETTINGS = {"timezone": "UTC", "max_wal_size": "8GB", "synchronize_seqscans": "off"}
 LOAD_BEFORE = os.getloadavg()[0]  # of others: we have not begun
 WIDTH = 160  # characters of a table, whatever the terminal has
 

@@ -1,6 +1,7 @@
 """The pump against other ways to a CSV file, in alternating runs."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,12 +58,14 @@ HEADINGS = (
 @click.option(
     "--runs", default=5, show_default=True, help="of each way, after one warm-up"
 )
+@click.option("--at-once", default=1, show_default=True, help="exports of each run")
 @options
 def main(
     sizes: tuple[int, ...],
     kinds: tuple[str, ...],
     names: tuple[str, ...],
     runs: int,
+    at_once: int,
     version: int | None,
     to: Path | None,
 ) -> None:
@@ -83,14 +86,14 @@ def main(
             del chosen[NODE_WAY]
         for kind in kinds:
             for rows in sizes:
-                tables.append(compare(server, kind, rows, chosen, runs))
+                tables.append(compare(server, kind, rows, chosen, runs, at_once))
         report("export", tables, to, server)
 
 
 def compare(
-    server: Server, kind: str, rows: int, ways: dict[str, Way], runs: int
+    server: Server, kind: str, rows: int, ways: dict[str, Way], runs: int, at_once: int
 ) -> Table:
-    """Return the figures of all *ways* to export a table of *rows* rows."""
+    """Return the figures of all *ways* to export a table of *rows* rows, *at_once*."""
     conninfo = server.database(f"{kind}_{rows}", migrate=False)
     make_table(conninfo, kind, rows)
     folder = server.folder / "files"
@@ -100,11 +103,12 @@ def compare(
     WAYS[REFERENCE].run(reference)
     size = reference.path.stat().st_size
     usages = alternate(
-        {name: runner(way, reference) for name, way in ways.items()}, runs
+        {name: runner(way, reference, at_once) for name, way in ways.items()}, runs
     )
     reference.path.unlink()
     table = Table(
-        f"{kind}, {rows:,} rows, {size / 1e6:,.0f} MB, {runs} runs of each",
+        f"{kind}, {rows:,} rows, {size / 1e6:,.0f} MB, {at_once} at once,"
+        f" {runs} runs of each",
         HEADINGS,
         plot="wall s",
     )
@@ -116,19 +120,25 @@ def compare(
     return table
 
 
-def runner(way: Way, reference: Export) -> Callable[[], Usage]:
-    """Return what measures *way*; it checks the file of its first run, the warm-up."""
+def runner(way: Way, reference: Export, at_once: int) -> Callable[[], Usage]:
+    """Return what measures *way*; it checks the files of its first run, the warm-up."""
     unchecked = way.same
+    exports = [
+        replace(reference, path=reference.path.with_name(f"file{n}.csv"))
+        for n in range(at_once)
+    ]
 
     def run() -> Usage:
         nonlocal unchecked
-        export = replace(reference, path=reference.path.with_name("file.csv"))
-        usage = measure(lambda: way.run(export), export.server)
-        if unchecked:
-            if not unchecked(export.path, reference.path):
+        with ThreadPoolExecutor(at_once) as threads:
+            usage = measure(
+                lambda: list(threads.map(way.run, exports)), reference.server
+            )
+        for export in exports:
+            if unchecked and not unchecked(export.path, reference.path):
                 raise click.ClickException(f"{way.run.__name__} wrote another file")
-            unchecked = None
-        export.path.unlink(missing_ok=True)
+            export.path.unlink(missing_ok=True)
+        unchecked = None
         return usage
 
     return run

@@ -180,6 +180,15 @@ def test_seeding_twice_adds_nothing_and_more_adds_the_rest(
     )
 
 
+def test_seeding_at_once_adds_each_user_once(empty: str) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda rows: db.seed(empty, rows), [500, 500, 700, 600]))
+    with psycopg.connect(empty) as conn:
+        assert conn.execute(
+            "select count(*), count(distinct email), max(id) from users"
+        ).fetchone() == (700, 700, 700)
+
+
 @pytest.mark.newest
 def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
     server: str, scratch: Path
