@@ -335,6 +335,39 @@ async def test_a_compressed_body_is_refused(service: Service) -> None:
         assert "Content-Encoding" in (await answer.json(content_type=None))["detail"]
 
 
+@pytest.mark.parametrize(
+    "setting, query, message",
+    [
+        (
+            "temp_file_limit = '64kB'",
+            "select n from generate_series(1, 500000) as n order by n::text desc",
+            'temporary file size exceeds "temp_file_limit" (64kB)',
+        ),
+        (
+            "statement_timeout = '300ms'",
+            "select pg_sleep(30)::text as x",
+            "canceling statement due to statement timeout",
+        ),
+    ],
+)
+async def test_limits_of_the_role_hold_and_end_the_export(
+    start: Start, conn: Conn, setting: str, query: str, message: str
+) -> None:
+    row = conn.execute("select current_database()").fetchone()
+    assert row
+    for one in (setting, "work_mem = '1234kB'"):
+        conn.execute(f"alter role csv_reader in database {row[0]} set {one}".encode())
+    service = await start()
+    export = await service.ended((await service.export(query=query))["jobId"])
+    assert (export["status"], export["attempt"]) == ("failed", 1)
+    assert export["error"]["message"] == message
+    id = (await service.export(query="select current_setting('work_mem') as x"))[
+        "jobId"
+    ]
+    await service.ended(id)
+    assert (service.settings.exports_dir / f"{id}-1.csv").read_text() == "x\n1234kB\n"
+
+
 async def test_nothing_waits_for_previews(service: Service) -> None:
     id = (await service.ended((await service.export())["jobId"]))["jobId"]
     slow = {"query": "select pg_sleep(60)"}
