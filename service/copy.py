@@ -158,8 +158,9 @@ class Copy:
             fence.MeansAnother,
         ) as error:
             if source.is_replica:
+                said = isinstance(error, psycopg.Error) and error.diag.message_primary
                 raise NotThereYet(
-                    f"{error} (on a replica, which may be late)"
+                    f"{said or error} (on a replica, which may be late)"
                 ) from error
             raise
 
