@@ -1,6 +1,7 @@
 """What others do, or fail to do, costs a bounded time and nothing of anybody else's."""
 
 import asyncio
+import errno
 import gzip
 import json
 import logging
@@ -19,7 +20,8 @@ from psycopg.pq import ExecStatus
 from service import db, fence, libpq
 from service.__main__ import PlainFormatter
 from service.api import previews
-from service.worker import is_transient
+from service.storage import CannotWrite
+from service.worker import describe, is_transient
 
 from ..conftest import Service, Start, eventually
 
@@ -325,6 +327,22 @@ async def test_a_file_that_cannot_be_made_is_handed_back_uncounted(
         "released", "completed",
     ]  # fmt: skip
     (service.settings.exports_dir / f".{row[0]}-1.csv.partial").rmdir()
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (CannotWrite(errno.ENOSPC, "No space left"), "the file cannot be written: No"),
+        (OSError(errno.EMFILE, "Too many open files"), "the worker cannot go on: Too"),
+        (
+            psycopg.OperationalError("the server said nothing"),
+            "the server said nothing",
+        ),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_an_error_says_what_went_wrong(error: Exception, message: str) -> None:
+    assert describe(error).message.startswith(message)
 
 
 async def test_a_compressed_body_is_refused(service: Service) -> None:
