@@ -14,6 +14,8 @@ declare
     setting text;
     plan jsonb;
     relations jsonb;
+    locks bigint;
+    locks_allowed constant bigint := nullif(current_setting('exports.max_locks', true), '');
 begin
     begin
         -- What the reader would log in with decides what a text means.
@@ -59,6 +61,16 @@ begin
                 raise;
         end;
         relations := public.relations_in(p_sql);
+        if locks_allowed is not null then
+            select count(*) into locks
+            from pg_locks
+            where pid = pg_backend_pid() and locktype = 'relation';
+            if locks > locks_allowed then
+                raise program_limit_exceeded using
+                    message = format('the export locks %s relations and indexes', locks),
+                    hint = format('Not more than %s are allowed: exports.max_locks.', locks_allowed);
+            end if;
+        end if;
         -- Undoes the settings, and releases the locks.
         raise sqlstate 'P0END';
     exception
@@ -82,7 +94,8 @@ plan, and as "relations" the schemas of the relations that words of p_sql name.
 
 Refuses, with PostgreSQL's own message, what the reader could not run: syntax
 errors, unknown names, missing privileges, parameters, several statements, and
-whatever is not one SELECT with columns.  Waits two seconds for a lock.
+whatever is not one SELECT with columns.  Waits two seconds for a lock, and takes no
+more than exports.max_locks.
 $$;
 
 create or replace function preview_as_reader(

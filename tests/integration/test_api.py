@@ -116,6 +116,7 @@ async def test_what_postgresql_says_is_passed_on(api: Service) -> None:
 async def test_a_body_that_is_not_called_json_is_refused(api: Service) -> None:
     async with api.http.post("/exports", data="source=users") as answer:
         assert "application/json" in (await problem(answer, 415))["detail"]
+        assert answer.headers["Accept"] == "application/json"
 
 
 @pytest.mark.parametrize(

@@ -350,6 +350,7 @@ async def test_a_compressed_body_is_refused(service: Service) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     async with service.http.post("/exports", data=body, headers=headers) as answer:
         assert answer.status == 415
+        assert answer.headers["Accept-Encoding"] == "identity"
         assert "Content-Encoding" in (await answer.json(content_type=None))["detail"]
 
 

@@ -276,3 +276,25 @@ def test_the_checker_keeps_nothing_of_the_caller(conn: Conn) -> None:
     conn.execute("set search_path = evil, public, pg_catalog")
     assert submit(conn, query="select * from users")[2] == 2_000
     assert conn.execute("show search_path").fetchone() == ("evil, public, pg_catalog",)
+
+
+def test_an_export_may_lock_no_more_than_the_database_says(conn: Conn) -> None:
+    """One view over thousands of relations takes the locks of everybody."""
+    conn.execute(
+        "create table parts (n int) partition by range (n);"
+        "do $$ begin for i in 1..60 loop execute format("
+        "'create table part_%s partition of parts for values from (%s) to (%s)',"
+        " i, i, i + 1); end loop; end $$;"
+        "grant select on parts to csv_reader"
+    )
+    submit = "insert into exports (query) values (%s)"
+    conn.execute(submit, ["select * from parts"])
+    conn.execute("select set_config('exports.max_locks', '50', false)")
+    with pytest.raises(errors.ProgramLimitExceeded) as refused:
+        conn.execute(submit, ["select * from parts"])
+    assert "relations and indexes" in str(refused.value)
+    assert refused.value.diag.message_hint == (
+        "Not more than 50 are allowed: exports.max_locks."
+    )
+    conn.execute(submit, ["select * from parts where n = 7"])  # the planner's locks
+    conn.execute(submit, ["select 1"])
