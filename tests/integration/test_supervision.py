@@ -102,6 +102,38 @@ async def test_a_phase_in_which_the_database_only_reads(
     assert (await service.ended(running["jobId"]))["status"] == "completed"
 
 
+@pytest.mark.parametrize(
+    "function, query",
+    [
+        ("complete_exports(jsonb, interval)", "select 1"),
+        ("fail_export", "select 1 / (n - 1) from generate_series(1, 2) as n"),
+        ("claim_export", "select 1"),
+        ("heartbeat_export", "select pg_sleep(0.3)::text"),
+    ],
+)
+async def test_a_function_that_is_gone_for_a_while_ends_nothing(
+    start: Start,
+    conn: Conn,
+    caplog: pytest.LogCaptureFixture,
+    function: str,
+    query: str,
+) -> None:
+    """As during an upgrade that is not right: it is waited for, and no attempt lost."""
+    name = function.partition("(")[0]
+    conn.execute(f"alter function {function} rename to away".encode())
+    service = await start()
+    id = (await service.export(query=query))["jobId"]
+
+    async def missed() -> bool:
+        return f"function {name}" in caplog.text
+
+    await eventually(missed)
+    conn.execute(f"alter function away rename to {name}".encode())
+    export = await service.ended(id)
+    assert export["attempt"] == 1
+    assert export["status"] == ("failed" if name == "fail_export" else "completed")
+
+
 async def test_rows_that_somebody_wrote_by_hand_are_read(
     service: Service, conn: Conn
 ) -> None:
