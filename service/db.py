@@ -238,8 +238,8 @@ class Sources:
         """Take the connection back; *reuse* it if nothing went wrong."""
         if reuse and source.uses < SOURCE_USES:
             with suppress(psycopg.Error):
-                _run(source.conn, b"rollback")
-                _run(source.conn, b"discard all")
+                anew = (b"rollback", b"discard all")
+                libpq.run_each(source.conn.pgconn, anew, SOURCE_PATIENCE, lambda: None)
                 with self._lock:
                     if len(self._idle) < self._keep:
                         self._idle.append(source)

@@ -6,7 +6,7 @@ says nothing would stop the whole process.
 
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psycopg
 from psycopg import errors
@@ -38,6 +38,25 @@ def query(
     if result.status != ExecStatus.TUPLES_OK:
         raise error_of(result)
     return result
+
+
+def run_each(
+    pgconn: PGconn, statements: Sequence[bytes], patience: float, look: Look
+) -> None:
+    """Run the *statements*, each by itself, in one round trip; raise the first error."""
+    pgconn.enter_pipeline_mode()
+    for statement in statements:
+        pgconn.send_query_params(statement, None)
+        pgconn.pipeline_sync()
+    failed = None
+    for _ in statements:
+        result = _answer(pgconn, patience, look)
+        _answer(pgconn, patience, look, ends=ExecStatus.PIPELINE_SYNC)
+        if result.status == ExecStatus.FATAL_ERROR:
+            failed = failed or error_of(result)
+    pgconn.exit_pipeline_mode()
+    if failed:
+        raise failed
 
 
 def prepare(pgconn: PGconn, statement: bytes, patience: float, look: Look) -> PGresult:
