@@ -35,20 +35,24 @@ class Together(Generic[T, R]):
     async def _call(self) -> None:
         try:
             while self._waiting:
-                now = self._waiting[: self._most]
+                next_ones = self._waiting[: self._most]
                 del self._waiting[: self._most]
+                # Some may have given up.
+                now = [one for one in next_ones if not one[1].done()]
                 if len(now) > 1:
                     with suppress(Exception):
                         await self._answer(now)
                         continue
-                for one in now:
-                    try:
-                        await self._answer([one])
-                    except Exception as error:
-                        if not one[1].done():
-                            one[1].set_exception(error)
+                await asyncio.gather(*map(self._answer_alone, now))
         finally:
             self._calling = None
+
+    async def _answer_alone(self, one: tuple[T, asyncio.Future[R]]) -> None:
+        try:
+            await self._answer([one])
+        except Exception as error:
+            if not one[1].done():
+                one[1].set_exception(error)
 
     async def _answer(self, asked: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         answers = await self._make([thing for thing, _ in asked])

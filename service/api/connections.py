@@ -20,6 +20,7 @@ SILENCE = 75.0  # seconds between requests, or until one has all of its headers
 UNREAD = 120_000  # milliseconds in which a client takes nothing of what is sent
 DESCRIPTORS = 65_536  # wanted
 RESERVED = 128  # descriptors that are for the workers, the database and the rest
+FEWEST = 4  # connections, however few descriptors there are
 
 
 @asynccontextmanager
@@ -34,7 +35,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
     await runner.setup()
     server = runner.server
     assert server
-    most = (_raise_limit() - RESERVED) // 2
+    most = max(FEWEST, (_raise_limit() - RESERVED) // 2)
     loop = asyncio.get_running_loop()
 
     def protocol() -> asyncio.Protocol:
