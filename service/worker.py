@@ -325,7 +325,8 @@ class Worker:
             log.warning("export %s is left to others: nobody answers", export.id)
             return "lost"
         except LeaseLost:
-            self._drop(export, name)
+            self._storage.delete(name)
+            self._let_go(export)
             return "lost"
         except Exception as error:
             known = isinstance(error, KNOWN)
@@ -340,7 +341,7 @@ class Worker:
                     copy.bytes,
                 )
             except LeaseLost:
-                log.info("export %s is no longer ours", export.id)
+                self._let_go(export)
                 return "lost"
             self._storage.delete(name)
             log.warning("export %s failed: %s", export.id, error, exc_info=not known)
@@ -360,8 +361,7 @@ class Worker:
                 return await self._queue.slices(export)
         return None
 
-    def _drop(self, export: Export, name: str) -> None:
-        self._storage.delete(name)
+    def _let_go(self, export: Export) -> None:
         about(export).info(
             "export %s is no longer ours: attempt %d dropped", export.id, export.attempt
         )

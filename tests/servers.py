@@ -29,7 +29,8 @@ def follow(primary: Postgres, folder: Path, **settings: str) -> Postgres:
     """Return a standby of *primary* on *folder*, made anew; it is not started."""
     standby = Postgres(folder, settings={**primary.settings, **settings})
     shutil.rmtree(standby.data_dir, ignore_errors=True)
-    command = [primary._bindir() / "pg_basebackup", "-D", standby.data_dir, "-R"]
+    command: list[str | Path] = [primary._bindir() / "pg_basebackup", "-R"]
+    command += ["-D", standby.data_dir]
     command += ["-c", "fast", "-d", primary.conninfo]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     for name in LEFT_BEHIND:  # they are the primary's own

@@ -175,7 +175,11 @@ async def test_a_running_one_is_cancelled_retried_and_deleted(
     await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     await expect(page.locator("#list > li")).to_have_count(0)
     await expect(page.get_by_text("No exports here yet")).to_be_visible()
-    assert not list(service.settings.exports_dir.iterdir())
+
+    async def removed() -> bool:
+        return not list(service.settings.exports_dir.iterdir())
+
+    await eventually(removed)  # the page may hear of it before
 
 
 async def test_what_went_wrong_is_told_in_the_words_of_postgresql(

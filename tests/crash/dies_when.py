@@ -42,7 +42,7 @@ match sys.argv.pop():
     case "claimed":
         Queue.claim = claim_and_die  # type: ignore[method-assign, assignment]
     case "renamed":
-        Partial.keep = keep_and_die  # type: ignore[method-assign]
+        Partial.keep = keep_and_die  # type: ignore[method-assign, assignment]
     case "completed":
         Queue.complete = complete_and_die  # type: ignore[method-assign, assignment]
 sys.argv.append("worker")

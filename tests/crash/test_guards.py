@@ -114,7 +114,7 @@ def forget_status(conn: Conn) -> None:
 
 
 FENCE = "and attempt = p_attempt"
-GUARDS: dict[str, tuple[Callable[[Conn], None], Callable[[Conn], None]]] = {
+GUARDS: dict[str, tuple[Callable[[Conn], None], Callable[[Conn], Any]]] = {
     "heartbeat": (
         zombie("heartbeat_export(%(id)s, 1, '1 min', 5, 50)"),
         lambda conn: without(conn, "heartbeat_export", FENCE),
@@ -150,7 +150,7 @@ GUARDS: dict[str, tuple[Callable[[Conn], None], Callable[[Conn], None]]] = {
     "cancel": (a_late_cancel, forget_status),
     "guard": (
         a_change_by_hand,
-        lambda conn: conn.execute("alter table exports disable trigger guard") and None,
+        lambda conn: conn.execute("alter table exports disable trigger guard"),
     ),
 }
 

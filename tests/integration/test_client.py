@@ -97,29 +97,30 @@ class Proxy:
 
 @pytest.fixture
 async def proxy(service: Service) -> AsyncIterator[Proxy]:
+    between = Proxy("")
     host, port = service.url.removeprefix("http://").split(":")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream, requests = await asyncio.open_connection(host, int(port))
-        number = len(proxy.sent)
-        proxy.sent.append(0)
+        number = len(between.sent)
+        between.sent.append(0)
 
         async def ask() -> None:
             while some := await reader.read(65536):
-                if proxy.hide:
-                    some = some.replace(proxy.hide, b"x" * len(proxy.hide))
+                if between.hide:
+                    some = some.replace(between.hide, b"x" * len(between.hide))
                 requests.write(some)
                 await requests.drain()
             requests.close()
 
         async def answer() -> None:
             while some := await upstream.read(4096):
-                if proxy.flip and len(some) == 4096:
+                if between.flip and len(some) == 4096:
                     some = some[:-1] + bytes([some[-1] ^ 1])
                 writer.write(some)
                 await writer.drain()
-                proxy.sent[number] += len(some)
-                if proxy.break_after and proxy.sent[number] > proxy.break_after:
+                between.sent[number] += len(some)
+                if between.break_after and between.sent[number] > between.break_after:
                     writer.transport.abort()
                     return
             writer.close()
@@ -132,8 +133,9 @@ async def proxy(service: Service) -> AsyncIterator[Proxy]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        proxy = Proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        yield proxy
+        port = server.sockets[0].getsockname()[1]
+        between.url = f"http://127.0.0.1:{port}"
+        yield between
 
 
 async def test_from_nothing_to_a_verified_file(shell: Shell) -> None:

@@ -60,7 +60,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             counts[-1] += 1
             yield sliced
 
-    monkeypatch.setattr(copy.lanes, "run", counted)
+    monkeypatch.setattr("service.copy.lanes.run", counted)
     yield counts
 
 
@@ -81,7 +81,7 @@ async def test_the_file_is_that_of_one_copy(
     conn.execute(PARTS.encode())
     conn.execute("analyze parts")
     service = await start(lanes=3)
-    for request, select in [
+    wanted: list[tuple[dict[str, Any], str]] = [
         ({"source": "users"}, "select * from users"),
         ({"source": "users", "columns": ["email", "bio"]}, "select email, bio from users"),
         ({"source": "seen"}, "select * from seen"),
@@ -95,7 +95,8 @@ async def test_the_file_is_that_of_one_copy(
              "filters": [{"column": "country", "op": "ne", "value": "DE"}]},
             "select * from users where country <> 'DE'",
         ),
-    ]:  # fmt: skip
+    ]  # fmt: skip
+    for request, select in wanted:
         export, body = await exported(service, **request)
         conn.execute("set max_parallel_workers_per_gather = 0")
         assert body == psql_copy(service.database, select, tmp_path / "psql.csv")
@@ -184,7 +185,7 @@ async def test_what_cannot_be_cut_takes_one_stream(
     )
     service = await start(lanes=2)
     one = [{"column": "email", "op": "eq", "value": "user77@example.com"}]
-    for request, rows in [
+    wanted: list[tuple[dict[str, Any], int]] = [
         ({"source": "shown"}, 2_000),
         ({"source": "users", "orderBy": ["id"]}, 2_000),
         ({"source": "users", "limit": 1_000}, 1_000),
@@ -192,7 +193,8 @@ async def test_what_cannot_be_cut_takes_one_stream(
         ({"query": "select * from users"}, 2_000),
         ({"source": "parts"}, 30_000),
         ({"source": "guarded_parent"}, 4_500),
-    ]:
+    ]
+    for request, rows in wanted:
         export, _ = await exported(service, **request)
         assert export["rows"] == rows
     assert taken == []

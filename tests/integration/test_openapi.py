@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 def test_schemathesis_finds_no_failure(
     database: str, exports_dir: Path, tmp_path: Path
 ) -> None:
-    settings = {"min_free_disk": 0, "drain_timeout": 0}
+    settings: dict[str, Any] = {"min_free_disk": 0, "drain_timeout": 0}
     with Process(database, exports_dir, "serve", **settings) as process:
         done = subprocess.run(
             [

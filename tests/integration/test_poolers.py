@@ -46,7 +46,7 @@ async def pooled(database: str, scratch: Path) -> Any:
         f"unix_socket_dir =\nlogfile = {folder}/log\n"
     )
     # The socket is in the server's own folder.
-    user = ["-u", Path(server["host"]).owner()] if os.geteuid() == 0 else []
+    user = ["-u", Path(str(server["host"])).owner()] if os.geteuid() == 0 else []
     bouncer = subprocess.Popen(
         [BOUNCER, "-q", *user, str(folder / "ini")],
         stderr=subprocess.DEVNULL,

@@ -59,7 +59,7 @@ def copied(
 @pytest.mark.parametrize("select", AWKWARD, ids=range(len(AWKWARD)))
 @pytest.mark.parametrize("how", [{}, {"crlf": True, "bom": True}])
 def test_the_socket_gives_what_libpq_gives(
-    conn: Conn, select: str, how: dict[str, bool]
+    conn: Conn, select: str, how: dict[str, Any]
 ) -> None:
     assert copied(conn.pgconn, select, **how) == copied(
         Encrypted(conn.pgconn), select, **how

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from ..conftest import Service, Start
+from ..conftest import Service, Start, eventually
 from .test_api import problem
 
 pytestmark = pytest.mark.newest
@@ -170,8 +170,11 @@ async def test_a_deleted_export_is_gone_with_its_file(service: Service) -> None:
             await problem(answer, 404)
         async with service.http.delete(f"/exports/{export['jobId']}") as answer:
             await problem(answer, 404)
-    while list(service.settings.exports_dir.iterdir()):
-        await asyncio.sleep(0.01)
+
+    async def removed() -> bool:
+        return not list(service.settings.exports_dir.iterdir())
+
+    await eventually(removed)
     assert await listed(service) == []
 
 

@@ -126,7 +126,15 @@ def psql_file(database: str, script: Path, to: Path) -> bytes:
     from service import embedded
 
     psql = max(embedded.find_binaries().items())[1] / "psql"
-    command = [psql, "-Xqd", database, "-v", "ON_ERROR_STOP=1", "-f", script]
+    command: list[str | Path] = [
+        psql,
+        "-Xqd",
+        database,
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-f",
+        script,
+    ]
     done = subprocess.run(command, check=True, capture_output=True)
     to.write_bytes(done.stdout)
     return done.stdout
@@ -251,7 +259,7 @@ def test_a_name_that_only_the_session_sees_is_no_other_relation(strange: Conn) -
     for column, text in (("query", "select * from twin"), ("source", "twin")):
         with pytest.raises(psycopg.errors.UndefinedTable, match="hidden.twin here"):
             strange.execute(
-                f"insert into exports ({column}) values (%s)",  # type: ignore[arg-type]
+                f"insert into exports ({column}) values (%s)",
                 [text],
             )
 
@@ -599,7 +607,7 @@ async def test_text_is_never_searched_for_placeholders(
         async with service.http.get("/exports", params={name: "%s %%"}) as answer:
             assert (await answer.json())["exports"] == []
     async with service.http.get(
-        "/exports", params={"source": request["source"]}
+        "/exports", params={"source": str(request["source"])}
     ) as answer:
         assert len((await answer.json())["exports"]) == 1
 

@@ -86,7 +86,8 @@ def test_several_databases_of_one_cluster_install_at_once(server: str) -> None:
 
 def test_psql_installs_the_same_files(empty: str) -> None:
     psql = embedded.find_binaries()[max(embedded.find_binaries())] / "psql"
-    install = [psql, "-Xq", "-d", empty, "-f", db.resource("sql") / "install.sql"]
+    script = db.resource("sql") / "install.sql"
+    install: list[str | Path] = [psql, "-Xq", "-d", empty, "-f", script]
     for _ in range(2):
         done = subprocess.run(install, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
