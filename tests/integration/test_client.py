@@ -133,8 +133,7 @@ async def proxy(service: Service) -> AsyncIterator[Proxy]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        port = server.sockets[0].getsockname()[1]
-        between.url = f"http://127.0.0.1:{port}"
+        between.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield between
 
 
