@@ -144,7 +144,7 @@ class Service:
             assert answer.status == 202, await answer.text()
             return await answer.json()
 
-    async def ended(self, id: str) -> dict[str, Any]:
+    async def ended(self, id: str, patience: float = PATIENCE) -> dict[str, Any]:
         """Wait until the export has ended, and return it."""
 
         async def look() -> dict[str, Any] | None:
@@ -152,7 +152,7 @@ class Service:
                 export: dict[str, Any] = await answer.json()
             return None if export["status"] in ("pending", "processing") else export
 
-        return await eventually(look)
+        return await eventually(look, patience)
 
 
 async def eventually(

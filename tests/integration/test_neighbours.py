@@ -75,13 +75,13 @@ async def test_honest_exports_complete_beside_hostile_ones(
         bother(conn.info.dsn, honest[-1])
     wanted = psql_copy(service.database, HONEST, tmp_path / "wanted.csv")
     for id in honest:
-        export = await ended(service, id)
+        export = await service.ended(id, patience=120)
         assert export["status"] == "completed", export
         assert export["rows"] == 1000
         file = service.settings.exports_dir / f"{id}-{export['attempt']}.csv"
         assert file.read_bytes() == wanted
     for id in hostile:
-        await ended(service, id)
+        await service.ended(id, patience=120)
     assert not watching.done() or watching.exception() is None, watching
     watching.cancel()
     assert not broken, broken[0]
@@ -96,15 +96,6 @@ def bother(dsn: str, id: str) -> None:
             "select set_config('application_name', %s, false)",
             [f"export {id} {'f' * 12} {'f' * 12}"],
         )
-
-
-async def ended(service: Any, id: str) -> dict[str, Any]:
-    async def look() -> Any:
-        async with service.http.get(f"/exports/{id}") as answer:
-            export = await answer.json()
-        return export if export["status"] not in ("pending", "processing") else None
-
-    return await eventually(look, patience=120)
 
 
 @pytest.mark.parametrize(
