@@ -29,7 +29,6 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps
@@ -266,10 +265,7 @@ def _run(
     conn: psycopg.Connection[Any], statements: bytes, look: Look = lambda: None
 ) -> PGresult:
     """Run *statements* by libpq itself; return the result of the last one."""
-    result = libpq.run(conn.pgconn, statements, SOURCE_PATIENCE, look)
-    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-        raise libpq.error_of(result)
-    return result
+    return libpq.run(conn.pgconn, statements, SOURCE_PATIENCE, look)
 
 
 def begin_source(

@@ -19,14 +19,15 @@ Look = Callable[[], None]
 
 
 def run(pgconn: PGconn, statements: bytes, patience: float, look: Look) -> PGresult:
-    """Run *statements*; return the result of the first that fails, or of the last.
+    """Run *statements*; return the result of the last, or raise the first error.
 
     As all here: *look* is called now and then, and may raise to give up; after
     *patience* seconds it raises `psycopg.OperationalError`.  Either way the
     connection is good for nothing more.
     """
     pgconn.send_query(statements)
-    return _answer(pgconn, patience, look)
+    result = _answer(pgconn, patience, look)
+    return _expect(result, ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 
 def query(
@@ -34,10 +35,7 @@ def query(
 ) -> PGresult:
     """Run *statement* with *texts* for $1, $2 and so on; raise its error if it fails."""
     pgconn.send_query_params(statement.encode(), [text.encode() for text in texts])
-    result = _answer(pgconn, patience, look)
-    if result.status != ExecStatus.TUPLES_OK:
-        raise error_of(result)
-    return result
+    return _expect(_answer(pgconn, patience, look), ExecStatus.TUPLES_OK)
 
 
 def run_each(
@@ -80,6 +78,13 @@ def error_of(result: PGresult) -> psycopg.Error:
     if not result.error_field(DiagnosticField.SQLSTATE):
         return psycopg.OperationalError(result.get_error_message().strip())
     return errors.error_from_result(result)
+
+
+def _expect(result: PGresult, *statuses: ExecStatus) -> PGresult:
+    """Return *result* if it has one of the *statuses*, else raise its error."""
+    if result.status not in statuses:
+        raise error_of(result)
+    return result
 
 
 def _answer(
