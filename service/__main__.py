@@ -15,9 +15,11 @@ import psycopg
 from pythonjsonlogger.json import JsonFormatter
 from yarl import URL
 
-from . import __version__, config, db, embedded, process
-from .cli import commands, live, output
-from .cli.client import Client
+from . import __version__, app, config
+from .client import commands, live, output
+from .client.http import Client
+from .postgres import embedded, schema
+from .postgres.connections import DatabaseError
 
 log = logging.getLogger("service")
 
@@ -57,7 +59,7 @@ for command in commands.COMMANDS:
 def migrate() -> None:
     """Install or update the schema and the two roles."""
     with _database() as (_, url):
-        _say("schema installed" if db.migrate(url) else "schema is up to date")
+        _say("schema installed" if schema.migrate(url) else "schema is up to date")
 
 
 @cli.command()
@@ -74,7 +76,7 @@ def seed() -> None:
 def serve(slots: int | None) -> None:
     """Run the API, and a worker beside it."""
     with _database(slots) as (settings, url):
-        db.migrate(url)
+        schema.migrate(url)
         asyncio.run(_run(settings, url, serve=True, work=slots != 0))
 
 
@@ -83,7 +85,7 @@ def serve(slots: int | None) -> None:
 def worker(slots: int | None) -> None:
     """Run a worker alone; any number of them may share a database."""
     with _database(slots) as (settings, url):
-        db.migrate(url)
+        schema.migrate(url)
         asyncio.run(_run(settings, url, serve=False, work=True))
 
 
@@ -96,7 +98,7 @@ def up(export: bool, once: bool) -> None:
     """Do everything: PostgreSQL, schema, seeds, API and worker."""
     with _database() as (settings, url):
         _say(f"PostgreSQL is ready: psql {_quoted(url)}")
-        db.migrate(url)
+        schema.migrate(url)
         _seed(settings, url)
         asyncio.run(
             _run(settings, url, serve=True, work=True, export=export or once, once=once)
@@ -112,8 +114,8 @@ async def _run(
     export: bool = False,
     once: bool = False,
 ) -> None:
-    stopped = asyncio.create_task(process.until_stopped())
-    async with process.running(settings, database_url, serve=serve, work=work) as url:
+    stopped = asyncio.create_task(app.until_stopped())
+    async with app.running(settings, database_url, serve=serve, work=work) as url:
         _say(
             f"serving on {url}"
             if serve
@@ -155,9 +157,9 @@ def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]
                 yield settings, url
     except (
         config.InvalidSettings,
-        db.DatabaseError,
+        DatabaseError,
         embedded.EmbeddedError,
-        process.StartError,
+        app.StartError,
     ) as error:
         raise _failure(str(error)) from error
     except psycopg.OperationalError as error:
@@ -182,8 +184,8 @@ def _failure(text: str) -> Exception | SystemExit:
 
 def _seed(settings: config.Settings, url: str) -> None:
     began = time.monotonic()
-    db.migrate(url)
-    db.seed(url, settings.seed_rows)
+    schema.migrate(url)
+    schema.seed(url, settings.seed_rows)
     _say(f"{settings.seed_rows:,} users are there ({time.monotonic() - began:.1f} s)")
 
 

@@ -14,7 +14,7 @@ import psycopg
 
 from .config import Settings
 from .metrics import Metrics
-from .queue import Queue
+from .queue.calls import Queue
 from .storage import Directory
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import Progress
 
-from service import db, embedded
+from service.postgres import connections, embedded, schema
 
 from .crash.world import World, eventually
 from .processes import Process
@@ -236,9 +236,9 @@ def run(seed: int, seconds: float, console: Console) -> dict[str, Any]:
             server = stack.enter_context(postgres)
             with psycopg.connect(server, autocommit=True) as conn:
                 conn.execute("create database chaos")
-            database = db.primary(either(folders, "chaos"))
-            db.migrate(database)
-            db.seed(database, USERS)
+            database = connections.primary(either(folders, "chaos"))
+            schema.migrate(database)
+            schema.seed(database, USERS)
             world = stack.enter_context(World(database, exports_dir))
             chaos = Chaos(postgres, folders[1], world)
             stack.callback(chaos.stop)

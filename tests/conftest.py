@@ -24,8 +24,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from service import db, embedded, process
+from service import app
 from service.config import Settings
+from service.postgres import embedded, schema
 
 VERSIONS = sorted(embedded.find_binaries())
 USERS = 2_000
@@ -84,8 +85,8 @@ def server(request: pytest.FixtureRequest, scratch: Path) -> Iterator[str]:
         with psycopg.connect(conninfo, autocommit=True) as conn:
             conn.execute("create database pattern")
         pattern = make_conninfo(conninfo, dbname="pattern")
-        db.migrate(pattern)
-        db.seed(pattern, USERS)
+        schema.migrate(pattern)
+        schema.seed(pattern, USERS)
         yield conninfo
 
 
@@ -196,7 +197,7 @@ async def start(database: str, exports_dir: Path) -> AsyncIterator[Start]:
             )
             assert settings.database_url
             url = await stack.enter_async_context(
-                process.running(settings, settings.database_url, serve=serve, work=work)
+                app.running(settings, settings.database_url, serve=serve, work=work)
             )
             http = aiohttp.ClientSession(url or None)
             await stack.enter_async_context(http)

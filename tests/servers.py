@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from service.embedded import Postgres
+from service.postgres.embedded import Postgres
 
 LEFT_BEHIND = (".s.PGSQL.5432.lock", "postmaster.pid", "server.log")
 

@@ -16,7 +16,7 @@ from . import (
     problems,
     sources,
 )
-from .keys import EVENTS, PREVIEWS, SETTINGS
+from .keys import FEED, PREVIEWS, SETTINGS
 from .previews import Previews
 
 OTHERS_IN_BODY = 1024 * 1024  # bytes of a request besides its query
@@ -49,7 +49,7 @@ def create_monitor(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
 
 
 async def _end_streams(app: web.Application) -> None:
-    app[EVENTS].close()
+    app[FEED].close()
 
 
 async def _end_previews(app: web.Application) -> None:

@@ -6,9 +6,9 @@ from uuid import UUID
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from ..events import end_of
+from ..queue.feed import end_of
 from .exports import find
-from .keys import EVENTS
+from .keys import FEED
 from .problems import Problem
 
 routes = web.RouteTableDef()
@@ -41,7 +41,7 @@ async def _stream(request: web.Request, id: UUID | None) -> web.StreamResponse:
         ping_interval=COMMENT_EVERY, send_timeout=PATIENCE, sep="\n"
     )
     response.headers["Cache-Control"] = "no-cache, no-transform"
-    events = request.app[EVENTS]
+    events = request.app[FEED]
     if len(events) >= STREAMS:
         raise Problem(
             503,

@@ -14,11 +14,12 @@ from aiohttp import web
 from psycopg.errors import QueryCanceled
 from pydantic import TypeAdapter, ValidationError
 
-from ..copy import PREVIEW_PATIENCE, preview
-from ..fence import unique_names
-from ..queue import Export, KeyReused, Status
+from ..copying import preview
+from ..copying.command import unique_names
+from ..model import Export, Status
+from ..queue.calls import KeyReused
 from .download import send_file, unreadable
-from .keys import PREVIEWS, QUEUE, SETTINGS, SOURCES, STORAGE
+from .keys import PREVIEWS, QUEUE, SESSIONS, SETTINGS, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
 from .problems import Problem, refused, refusing
 
@@ -53,7 +54,7 @@ async def submit(request: web.Request) -> web.Response:
         options = SubmitOptions.of(request.query)
         key = KEY.validate_python(request.headers.get("Idempotency-Key"))
     values = wanted.values(
-        request.app[SETTINGS].default_source, request.app[SOURCES].search_path
+        request.app[SETTINGS].default_source, request.app[SESSIONS].search_path
     )
     if options.dry_run:
         with refused(wanted.query):
@@ -224,8 +225,8 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
     export = await request.app[QUEUE].dry_run(values)
     try:
         columns, rows = await request.app[PREVIEWS].make(
-            preview,
-            request.app[SOURCES],
+            preview.first_rows,
+            request.app[SESSIONS],
             export.sql_text,
             export,
             PREVIEW_ROWS,
@@ -234,7 +235,7 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
     except QueryCanceled:
         raise Problem(
             "slow-preview",
-            f"The first rows are not found within {PREVIEW_PATIENCE:g} seconds."
+            f"The first rows are not found within {preview.PATIENCE:g} seconds."
             " The export can be started all the same.",
             hint="An index on what is filtered or sorted by may help; so does no order.",
         ) from None

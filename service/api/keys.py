@@ -5,18 +5,18 @@ import asyncio
 from aiohttp import web
 
 from ..config import Settings
-from ..db import Sources
-from ..events import Events
 from ..metrics import Metrics
-from ..queue import Queue
+from ..postgres.reader import Sessions
+from ..queue.calls import Queue
+from ..queue.feed import Feed
 from ..storage import Directory
 from .previews import Previews
 
 SETTINGS = web.AppKey("settings", Settings)
 DRAINING = web.AppKey("draining", asyncio.Event)
-EVENTS = web.AppKey("events", Events)
+FEED = web.AppKey("feed", Feed)
 METRICS = web.AppKey("metrics", Metrics)
 PREVIEWS = web.AppKey("previews", Previews)
 QUEUE = web.AppKey("queue", Queue)
-SOURCES = web.AppKey("sources", Sources)
+SESSIONS = web.AppKey("sessions", Sessions)
 STORAGE = web.AppKey("storage", Directory)

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from ..queue import Status
+from ..model import Status
 
 # PostgreSQL's text has no NUL.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from .. import __version__
-from ..queue import Export, Source
+from ..model import Export, Source
 from .models import ExportRequest, PageRequest, Preview, SubmitOptions
 from .problems import TYPES, type_uri
 

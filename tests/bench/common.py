@@ -20,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Grid
 
-from service import db, embedded
+from service.postgres import embedded, schema
 
 # Scans that share their way give the rows of several exports in other orders.
 SETTINGS = {"timezone": "UTC", "max_wal_size": "8GB", "synchronize_seqscans": "off"}
@@ -56,7 +56,7 @@ class Server:
             conn.execute(f"create database {name}")
         conninfo = make_conninfo(self.conninfo, dbname=name)
         if migrate:
-            db.migrate(conninfo)
+            schema.migrate(conninfo)
         return conninfo
 
     def cpu_seconds(self) -> float:
@@ -113,7 +113,7 @@ def make_table(conninfo: str, kind: str, rows: int, name: str = "bench") -> None
                 f" from generate_series(1, {rows:d}) as n"
             )
         else:
-            db.seed(conninfo, rows)
+            schema.seed(conninfo, rows)
             conn.execute(f"alter table users rename to {name}")
         if conn.execute("select to_regrole('csv_reader')").fetchone() != (None,):
             conn.execute(f"grant select on {name} to csv_reader")
@@ -189,7 +189,7 @@ def _lanes() -> Iterator[Path]:
     for listed in Path("/proc/self/task").glob("*/children"):
         for child in listed.read_text().split():
             process = Path("/proc") / child
-            if b"service.lane" in (process / "cmdline").read_bytes():
+            if b"service.copying.lane" in (process / "cmdline").read_bytes():
                 yield process
 
 

@@ -11,9 +11,9 @@ import zstandard
 from isal import isal_zlib
 from zlib_ng import zlib_ng
 
-from service.compression import GZIP_LEVEL, ZSTD_LEVEL, Compressor
-from service.copy import Copy
-from service.db import Sources
+from service.copying.compression import GZIP_LEVEL, ZSTD_LEVEL, Compressor
+from service.copying.copy import Copy
+from service.postgres.reader import Sessions
 
 from .common import Spread, Table, alternate, make_table, options, report, run_server
 
@@ -55,7 +55,7 @@ def main(rows: int, runs: int, version: int | None, to: Path | None) -> None:
             database = server.database(kind, migrate=False)
             make_table(database, kind, rows)
             blocks: list[bytes] = []
-            Copy(Sources(database), "bench", "select * from bench").run(
+            Copy(Sessions(database), "bench", "select * from bench").run(
                 lambda block: blocks.append(bytes(block))
             )
             tables.append(compare(kind, blocks, ways, runs))

@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 
-from service import config, process
+from service import app, config
 
 EVERY = 0.005  # seconds
 
@@ -36,13 +36,13 @@ class Probe:
 async def main() -> None:
     settings = config.load()
     assert settings.database_url
-    async with process.running(
+    async with app.running(
         settings, settings.database_url, serve=True, work=True
     ) as url:
         probe = Probe()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, probe.tell)
         print("serving on", url, file=sys.stderr, flush=True)
-        await process.until_stopped()
+        await app.until_stopped()
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from pgqueuer import Queries
 from pgqueuer.queries import EntrypointExecutionParameter
 from procrastinate.jobs import Status
 
-from service import db
-from service.queue import PRIORITIES, Export
-from service.queue import Queue as Exports
-from service.queue import Receipt
+from service.model import PRIORITIES, Export, Receipt
+from service.postgres.pool import open_pool, schema
+from service.queue.calls import Queue as Exports
 
 from ..processes import Process
 from .common import Server, connection_arguments
@@ -114,8 +113,8 @@ class Ours(Queue):
         self._floors: list[datetime | None] = [None] * PRIORITIES
 
     async def install(self) -> None:
-        db.migrate(self.database)
-        pool = db.open_pool(self.database, 1)
+        schema.migrate(self.database)
+        pool = open_pool(self.database, 1)
         self._queue = Exports(await self._stack.enter_async_context(pool))
 
     async def submit(self, count: int) -> None:

@@ -20,10 +20,10 @@ import asyncpg
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from service.copy import Copy
-from service.db import Sources
-from service.lanes import Lanes
-from service.queue import Sliceable
+from service.copying.copy import Copy
+from service.copying.lanes import Lanes
+from service.model import Sliceable
+from service.postgres.reader import Sessions
 from service.storage import Directory
 
 from .common import Server, connection_arguments
@@ -81,7 +81,7 @@ def by_durable_pump(export: Export) -> None:
 
 
 def _pump(export: Export, *, keep: bool) -> None:
-    copy = Copy(Sources(export.conninfo), "bench", export.select)
+    copy = Copy(Sessions(export.conninfo), "bench", export.select)
     with Directory(export.path.parent).create(export.path.name) as partial:
         copy.run(partial.write)
         if keep:
@@ -100,7 +100,7 @@ def by_lanes(export: Export) -> None:
         )
         ((columns,),) = cursor.fetchall()
     copy = Copy(
-        Sources(export.conninfo),
+        Sessions(export.conninfo),
         "bench",
         export.select,
         sliceable=Sliceable("bench", f"select {columns} from only ", " as t where "),

@@ -20,8 +20,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from service import embedded, process
+from service import app
 from service.config import Settings
+from service.postgres import embedded
 
 SLOTS = 4
 AT_ONCE = 12  # requests
@@ -247,7 +248,7 @@ async def serving(database: str, exports_dir: Path) -> AsyncIterator[Service]:
         drain_timeout=0,
     )
     async with (
-        process.running(settings, database, serve=True, work=True) as url,
+        app.running(settings, database, serve=True, work=True) as url,
         aiohttp.ClientSession(url) as http,
         await psycopg.AsyncConnection.connect(
             database, autocommit=True, row_factory=dict_row

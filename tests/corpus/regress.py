@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from service import db, embedded
+from service.postgres import embedded, schema
 
 from . import scripts
 from .compare import Outcome, Psql, compare, serving
@@ -97,7 +97,7 @@ def cluster(folder: Path) -> Iterator[str]:
         with psycopg.connect(conninfo, autocommit=True) as conn:
             conn.execute("create database corpus")
         pattern = make_conninfo(conninfo, dbname="corpus")
-        db.migrate(pattern)
+        schema.migrate(pattern)
         with psycopg.connect(pattern, autocommit=True) as conn:
             conn.execute("grant pg_read_all_data to csv_reader")
         yield pattern

@@ -9,7 +9,8 @@ import sys
 from typing import Any
 
 from service.__main__ import main
-from service.queue import Export, Queue
+from service.model import Export
+from service.queue.calls import Queue
 from service.storage import Partial
 
 claim, complete, keep = Queue.claim, Queue.complete, Partial.keep

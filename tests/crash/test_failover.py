@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from service import db
-from service.embedded import Postgres
+from service.postgres import connections, schema
+from service.postgres.embedded import Postgres
 
 from ..servers import either, follow, promote, wait_for_standby
 from .world import LARGE, SLOW, World
@@ -31,9 +31,9 @@ def test_failovers_lose_nothing(scratch: Path, tmp_path: Path) -> None:
     primary = Postgres(folders[0], settings={"full_page_writes": "off"})
     with ExitStack() as stack:
         stack.enter_context(primary)
-        db.migrate(primary.conninfo)
+        schema.migrate(primary.conninfo)
         database = either(folders, "postgres")
-        world = stack.enter_context(World(db.primary(database), exports_dir))
+        world = stack.enter_context(World(connections.primary(database), exports_dir))
         settings = {"lease": 5, "heartbeat": 1, "max_attempts": 10}
         serving = world.start("serve", database=database, **settings)
         url = serving.url()
@@ -89,7 +89,7 @@ def test_a_completion_that_nobody_confirms_keeps_its_file(
     exports_dir.mkdir()
     local = {"synchronous_commit": "local"}
     with Postgres(scratch / "alone", settings=local) as database:
-        db.migrate(database)
+        schema.migrate(database)
         with psycopg.connect(database, autocommit=True) as conn, World(
             database, exports_dir
         ) as world:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from service import pump
+from service.copying import pump
 from service.storage import Directory, Partial
 
 Conn = psycopg.Connection[Any]

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service import db, embedded
+from service.postgres import embedded, schema
 
 from .world import LARGE, SLOW, World, eventually
 
@@ -64,7 +64,7 @@ def restarted(
     """A world on a server of its own, which the test may stop."""
     postgres = embedded.Postgres(scratch / uuid.uuid4().hex[:8])
     with postgres as conninfo:
-        db.migrate(conninfo)
+        schema.migrate(conninfo)
         with World(conninfo, exports_dir) as world:
             yield postgres, world
 

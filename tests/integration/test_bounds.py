@@ -11,17 +11,19 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.pq import ExecStatus
 
-from service import db, fence, libpq
 from service.__main__ import PlainFormatter
 from service.api import previews
+from service.attempt import describe, is_transient
+from service.copying import command, statement
+from service.postgres import libpq, reader
 from service.storage import CannotWrite
-from service.worker import describe, is_transient
 
 from ..conftest import Service, Start, eventually
 
@@ -105,7 +107,7 @@ async def test_a_silent_source_costs_one_slot_for_a_bounded_time(
 async def test_a_kept_connection_that_went_silent_is_replaced(
     start: Start, conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "SOURCE_PATIENCE", 0.5)
+    monkeypatch.setattr(reader, "PATIENCE", 0.5)
     service = await start(worker_slots=1)
     await service.ended((await service.export(query="select 1"))["jobId"])
     with silent(await backend(conn, "state = 'idle'")):
@@ -130,12 +132,23 @@ async def test_what_somebody_else_ended_is_tried_again(
     await eventually(again)
 
 
-@pytest.mark.parametrize("before", ["check", "copy_command", "check_meaning"])
+@pytest.mark.parametrize(
+    "module, before",
+    [
+        (statement, "check"),
+        (command, "copy_command"),
+        (statement, "check_meaning"),
+    ],
+)
 async def test_a_connection_lost_between_two_statements_is_not_the_exports_fault(
-    start: Start, conn: Conn, monkeypatch: pytest.MonkeyPatch, before: str
+    start: Start,
+    conn: Conn,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    before: str,
 ) -> None:
     lost: list[int] = []
-    real = getattr(fence, before)
+    real = getattr(module, before)
 
     def lose(*arguments: Any, **options: Any) -> Any:
         if not lost:
@@ -152,7 +165,7 @@ async def test_a_connection_lost_between_two_statements_is_not_the_exports_fault
                 ).fetchone() == (True,)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(fence, before, lose)
+    monkeypatch.setattr(module, before, lose)
     service = await start(worker_slots=1)
     query = "select * from users order by id limit 10"
     id = (await service.export(query=query))["jobId"]

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from yarl import URL
 
-from service import events
 from service.api import connections
 from service.api import events as streams
+from service.queue import feed
 
 from ..conftest import Service, Start, eventually
 
@@ -171,7 +171,7 @@ async def test_who_was_away_long_gets_no_more_than_a_backlog(
             if b'"pending"' in line:  # the newest
                 break
     assert 100 < found
-    assert 0.9 * events.BACKLOG < got < 1.1 * events.BACKLOG
+    assert 0.9 * feed.BACKLOG < got < 1.1 * feed.BACKLOG
 
 
 async def test_streams_are_bounded_in_number(

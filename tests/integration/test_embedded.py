@@ -9,13 +9,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import embedded
+from service.postgres import embedded
 
 from ..conftest import VERSIONS
 
 RUN = """
 import sys, pathlib
-from service import embedded
+from service.postgres import embedded
 with embedded.Postgres(pathlib.Path(sys.argv[1])) as conninfo:
     print(conninfo, flush=True)
     sys.stdin.read()

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from service.queue import Queue
+from service.queue.calls import Queue
 
 from ..conftest import Service, Start, eventually
 from ..processes import Process

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import Connection, sql
 
-from service.copy import Copy
-from service.db import Sources
-from service.fence import Format
+from service.copying.copy import Copy
+from service.model import Format
+from service.postgres.reader import Sessions
 
 from ..conftest import Service
 
@@ -98,7 +98,7 @@ def fill(conn: Connection[Any], table: Any) -> None:
 
 def copied(database: str, form: Format, select: str = "select * from random") -> bytes:
     written = bytearray()
-    Copy(Sources(database), "test", select, form).run(written.extend)
+    Copy(Sessions(database), "test", select, form).run(written.extend)
     match form.compression:
         case "gzip":
             return gzip.decompress(written)

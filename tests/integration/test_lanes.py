@@ -13,9 +13,11 @@ import pytest
 import zstandard
 from psycopg.conninfo import make_conninfo
 
-from service import copy, db, embedded, lanes, worker
-from service.db import Sources
-from service.queue import Sliceable
+from service import attempt
+from service.copying import copy, lanes
+from service.model import Sliceable
+from service.postgres import embedded, schema
+from service.postgres.reader import Sessions
 
 from ..conftest import Service, Start, eventually, psql_copy
 from ..processes import Process
@@ -45,7 +47,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "WORTH_IT", 4)
     monkeypatch.setattr(lanes, "FIRST", 2)
     monkeypatch.setattr(lanes, "TARGET", 60_000)
-    monkeypatch.setattr(worker, "ROWS_FOR_LANES", 100)
+    monkeypatch.setattr(attempt, "ROWS_FOR_LANES", 100)
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             counts[-1] += 1
             yield sliced
 
-    monkeypatch.setattr("service.copy.lanes.run", counted)
+    monkeypatch.setattr("service.copying.copy.lanes.run", counted)
     yield counts
 
 
@@ -206,7 +208,7 @@ def lane_pids(pid: int) -> list[int]:
     return [
         child
         for child in children
-        if b"service.lane" in Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"service.copying.lane" in Path(f"/proc/{child}/cmdline").read_bytes()
     ]
 
 
@@ -319,7 +321,7 @@ async def test_lanes_die_with_their_worker(
 
 def test_small_tables_start_no_process(database: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(lanes, "WORTH_IT", 2048)
-    pool, sources = lanes.Lanes(2), Sources(database)
+    pool, sources = lanes.Lanes(2), Sessions(database)
     sliceable = Sliceable("public.users", "select t.id from only ", " as t where ")
     got = bytearray()
     one = copy.Copy(
@@ -400,8 +402,8 @@ async def test_a_standby_is_copied_by_one_stream(
     """There no session can use the snapshot that another one exported."""
     primary = embedded.Postgres(scratch / "primary", settings={"fsync": "off"})
     with primary as conninfo:
-        db.migrate(conninfo)
-        db.seed(conninfo, 2_000)
+        schema.migrate(conninfo)
+        schema.seed(conninfo, 2_000)
         with psycopg.connect(conninfo, autocommit=True) as conn:
             conn.execute("analyze users")
         with follow(primary, scratch / "standby") as source:

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from service import process
+from service import app
 from service.config import Settings
 
 from ..conftest import Start, eventually, psql_copy
@@ -194,6 +194,6 @@ async def test_a_folder_that_cannot_be_made_is_one_sentence(
     settings = Settings(
         database_url=database, exports_dir=tmp_path / "file" / "exports"
     )
-    with pytest.raises(process.StartError, match="EXPORTS_DIR .* cannot be made"):
-        async with process.running(settings, database, serve=False, work=False):
+    with pytest.raises(app.StartError, match="EXPORTS_DIR .* cannot be made"):
+        async with app.running(settings, database, serve=False, work=False):
             pass

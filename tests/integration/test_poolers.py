@@ -91,7 +91,7 @@ async def test_a_listener_that_hears_nothing_says_so(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("service.listener.PATIENCE", 0.5)
+    monkeypatch.setattr("service.queue.listener.PATIENCE", 0.5)
     service = await start(database_url=pooled, poll_interval=0.1)
 
     async def said() -> bool:
@@ -108,7 +108,7 @@ async def test_a_listener_that_hears_nothing_says_so(
 async def test_without_notifications_nothing_is_told_twice(
     pooled: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.events.BLIND_TICK", 0.05)
+    monkeypatch.setattr("service.queue.feed.BLIND_TICK", 0.05)
     service = await start(
         database_url=pooled, listen_database_url="none", poll_interval=0.1
     )

@@ -14,7 +14,8 @@ import pytest
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
-from service import db, embedded, pump
+from service.copying import pump
+from service.postgres import embedded, reader
 
 Conn = psycopg.Connection[Any]
 
@@ -180,7 +181,7 @@ def encrypted(scratch: Path) -> Iterator[str]:
 
 @pytest.mark.newest
 def test_an_encrypted_connection_gives_the_same(conn: Conn, encrypted: str) -> None:
-    sources = db.Sources(encrypted, 1)
+    sources = reader.Sessions(encrypted, 1)
     for _ in range(2):
         source = sources.begin("export")
         assert source.conn.pgconn.ssl_in_use

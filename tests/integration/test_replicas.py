@@ -10,8 +10,8 @@ import pytest
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
-from service import db
-from service.embedded import Postgres
+from service.postgres import schema
+from service.postgres.embedded import Postgres
 
 from ..conftest import Start, eventually
 from ..servers import follow
@@ -26,7 +26,7 @@ def pair(scratch: Path) -> Iterator[tuple[str, str]]:
     """The conninfo of a primary, and of a replica that lets no query hold it up."""
     primary = Postgres(scratch / "leads", settings={"fsync": "off"})
     with primary as leads:
-        db.migrate(leads)
+        schema.migrate(leads)
         impatient = {"max_standby_streaming_delay": "0"}
         with follow(primary, scratch / "follows", **impatient) as follows:
             yield leads, make_conninfo(follows, user="csv_reader")

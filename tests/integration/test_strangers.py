@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from service import db
-from service.fence import Column, unique_names
+from service.copying.command import unique_names
+from service.model import Column
+from service.postgres import embedded, schema
 
 from ..conftest import Service, Start
 
@@ -121,10 +123,6 @@ async def test_psql_and_the_service_give_the_same_bytes(
 
 
 def psql_file(database: str, script: Path, to: Path) -> bytes:
-    import subprocess
-
-    from service import embedded
-
     psql = max(embedded.find_binaries().items())[1] / "psql"
     command: list[str | Path] = [
         psql,
@@ -507,8 +505,8 @@ async def test_every_database(
         for key, value in settings.items():
             conn.execute(f"alter database {name} set {key} = {value}")
     database = make_conninfo(server, dbname=name)
-    db.migrate(database)
-    db.seed(database, 100)
+    schema.migrate(database)
+    schema.seed(database, 100)
     service = await start(database_url=database)
     word = "日本" if "EUC_JP" in make else "é"
     day = "25.11.2026" if "datestyle" in settings else "2026-11-25"
@@ -548,7 +546,7 @@ async def test_bytes_that_are_no_text_leave_an_ascii_database_as_they_are(
             "create database raw_bytes template template0 encoding 'SQL_ASCII' locale 'C'"
         )
     database = make_conninfo(server, dbname="raw_bytes")
-    db.migrate(database)
+    schema.migrate(database)
     with psycopg.connect(
         database, autocommit=True, client_encoding="sql_ascii"
     ) as conn:
@@ -570,7 +568,7 @@ async def test_bytes_that_are_no_text_leave_an_ascii_database_as_they_are(
 
 def test_sql_is_ascii_and_has_no_backslash_in_a_plain_literal() -> None:
     """Any encoding, and standard_conforming_strings off, read it the same way."""
-    for path in db.resource("sql").rglob("*.sql"):
+    for path in schema.resource("sql").rglob("*.sql"):
         text = path.read_text(encoding="ascii")
         if path.parent.name == "migrations":
             continue  # run with the setting on

@@ -6,9 +6,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from service import tasks
+from service import supervision
 from service.janitor import Janitor
-from service.listener import Listener
+from service.queue.listener import Listener
 
 from ..conftest import Service, Start, eventually
 
@@ -37,7 +37,7 @@ async def test_a_task_that_fails_starts_again(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     kind: type, method: str, name: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(tasks, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(supervision, "FIRST_PAUSE", 0.01)
     real = getattr(kind, method)
     failed = asyncio.Event()
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from service import db
 from service.config import Settings
-from service.listener import Listener
 from service.metrics import Metrics
-from service.queue import Queue
+from service.postgres import reader
+from service.postgres.pool import open_pool
+from service.queue.calls import Queue
+from service.queue.listener import Listener
 from service.storage import Directory
 from service.worker import Worker
 
@@ -122,9 +123,9 @@ async def test_sixteen_workers_export_two_thousand_once_each(
         worker_slots=1,
         poll_interval=HOURS,
     )
-    sources = db.Sources(db.source_conninfo(settings, database), 16)
+    sources = reader.Sessions(reader.reader_conninfo(settings, database), 16)
     storage = Directory(exports_dir)
-    async with db.open_pool(database, 20) as pool:
+    async with open_pool(database, 20) as pool:
         queue, listener = Queue(pool), Listener(database)
         workers = [
             Worker(settings, queue, listener, storage, sources, Metrics())

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from service import db, embedded
 from service.config import Settings
+from service.postgres import connections, embedded, reader, schema
 
 Conn = psycopg.Connection[Any]
 
@@ -31,9 +31,9 @@ def empty(server: str) -> Iterator[str]:
 
 def test_twenty_starts_at_once_install_once(empty: str) -> None:
     with ThreadPoolExecutor(20) as threads:
-        changed = list(threads.map(db.migrate, [empty] * 20))
+        changed = list(threads.map(schema.migrate, [empty] * 20))
     assert changed.count(True) == 1
-    assert db.migrate(empty) is False
+    assert schema.migrate(empty) is False
     with psycopg.connect(empty) as conn:
         assert conn.execute(TABLES).fetchone() == (2,)
         owners = conn.execute(
@@ -46,18 +46,18 @@ def test_twenty_starts_at_once_install_once(empty: str) -> None:
 def test_an_upgrade_waits_for_readers_and_lets_others_read(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "MIGRATE_PATIENCE", "100ms")
-    monkeypatch.setattr(db, "MIGRATE_PAUSE", 0.1)
-    db.migrate(empty)
+    monkeypatch.setattr(schema, "PATIENCE", "100ms")
+    monkeypatch.setattr(schema, "PAUSE", 0.1)
+    schema.migrate(empty)
     with psycopg.connect(empty) as reader, psycopg.connect(
         empty, autocommit=True
     ) as conn, ThreadPoolExecutor() as threads:
         conn.execute("update exports_migrations set digest = 'of before'")
         reader.execute("select from live_exports")
-        with pytest.raises(db.DatabaseError, match="Other sessions use it"):
-            db.migrate(empty)
-        monkeypatch.setattr(db, "MIGRATE_TRIES", 1000)
-        migrating = threads.submit(db.migrate, empty)
+        with pytest.raises(connections.DatabaseError, match="Other sessions use it"):
+            schema.migrate(empty)
+        monkeypatch.setattr(schema, "TRIES", 1000)
+        migrating = threads.submit(schema.migrate, empty)
         conn.execute("set statement_timeout = '2s'")
         for _ in range(20):
             conn.execute("select from live_exports")
@@ -75,7 +75,7 @@ def test_several_databases_of_one_cluster_install_at_once(server: str) -> None:
             with ThreadPoolExecutor(4) as threads:
                 changed = list(
                     threads.map(
-                        db.migrate, [make_conninfo(server, dbname=n) for n in names]
+                        schema.migrate, [make_conninfo(server, dbname=n) for n in names]
                     )
                 )
             assert changed == [True] * 4
@@ -86,23 +86,23 @@ def test_several_databases_of_one_cluster_install_at_once(server: str) -> None:
 
 def test_psql_installs_the_same_files(empty: str) -> None:
     psql = embedded.find_binaries()[max(embedded.find_binaries())] / "psql"
-    script = db.resource("sql") / "install.sql"
+    script = schema.resource("sql") / "install.sql"
     install: list[str | Path] = [psql, "-Xq", "-d", empty, "-f", script]
     for _ in range(2):
         done = subprocess.run(install, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    db.migrate(empty)
+    schema.migrate(empty)
     with psycopg.connect(empty, autocommit=True) as conn:
         conn.execute("insert into exports (query) values ('select 1')")
-    listed = (db.resource("sql") / "install.sql").read_text()
-    for path in db.resource("sql").rglob("*.sql"):
+    listed = (schema.resource("sql") / "install.sql").read_text()
+    for path in schema.resource("sql").rglob("*.sql"):
         assert path.name == "install.sql" or path.name in listed
 
 
 def test_the_edition_names_the_files() -> None:
     """What changed needs another edition, or this one is not released yet."""
-    root = db.resource("sql")
-    digest = db.Edition.of_files(root).digest
+    root = schema.resource("sql")
+    digest = schema.Edition.of_files(root).digest
     assert f"digest {digest}\n" in (root / "edition").read_text(), (
         f"the functions in sql/ have changed: write 'digest {digest}' into sql/edition,"
         " and raise the edition if it was released"
@@ -114,22 +114,22 @@ def test_older_functions_never_replace_newer_ones(
     database: str, monkeypatch: pytest.MonkeyPatch, works_beside: bool
 ) -> None:
     """An old process works beside the new schema, or says that it cannot."""
-    ours = db.Edition.of_files(db.resource("sql"))
+    ours = schema.Edition.of_files(schema.resource("sql"))
     edition = ours.edition + 1
     oldest = ours.edition if works_beside else edition
-    newer = db.Edition(edition, oldest, "of later")
+    newer = schema.Edition(edition, oldest, "of later")
     with monkeypatch.context() as later, psycopg.connect(
         database, autocommit=True
     ) as conn:
-        later.setattr(db.Edition, "of_files", lambda root: newer)
+        later.setattr(schema.Edition, "of_files", lambda root: newer)
         conn.execute("insert into exports_migrations (name) values ('9999-later')")
-        assert db.migrate(database)
-        assert not db.migrate(database)
+        assert schema.migrate(database)
+        assert not schema.migrate(database)
     if not works_beside:
-        with pytest.raises(db.DatabaseError, match="newer than this version"):
-            db.migrate(database)
+        with pytest.raises(connections.DatabaseError, match="newer than this version"):
+            schema.migrate(database)
         return
-    assert not db.migrate(database)
+    assert not schema.migrate(database)
     with psycopg.connect(database) as conn:
         row = conn.execute(
             "select edition, digest from exports_migrations where name = 'functions'"
@@ -138,20 +138,20 @@ def test_older_functions_never_replace_newer_ones(
 
 
 def test_nobody_can_hold_up_an_upgrade_by_a_lock_of_their_own(empty: str) -> None:
-    db.migrate(empty)
+    schema.migrate(empty)
     with psycopg.connect(empty, user="csv_reader") as reader, psycopg.connect(
         empty, autocommit=True
     ) as conn:
         reader.execute("select pg_advisory_lock(6517622)")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            reader.execute(db.MIGRATE_LOCK)
+            reader.execute(schema.MIGRATE_LOCK)
         conn.execute("update exports_migrations set digest = 'of before'")
-        assert db.migrate(empty)
+        assert schema.migrate(empty)
 
 
 def test_a_service_role_of_its_own_is_enough(database: str) -> None:
     as_service = make_conninfo(database, user="csv_service")
-    assert db.migrate(as_service) is False
+    assert schema.migrate(as_service) is False
     with psycopg.connect(as_service, autocommit=True) as conn:
         conn.execute("insert into exports default values")
         assert conn.execute("select id from claim_export('w', '1 min')").rowcount == 1
@@ -163,8 +163,8 @@ def test_without_rights_it_says_whom_to_ask(server: str, empty: str) -> None:
             "do $$ begin create role nobody_special login;"
             " exception when duplicate_object or unique_violation then null; end $$"
         )
-    with pytest.raises(db.DatabaseError, match="administrator"):
-        db.migrate(make_conninfo(empty, user="nobody_special"))
+    with pytest.raises(connections.DatabaseError, match="administrator"):
+        schema.migrate(make_conninfo(empty, user="nobody_special"))
 
 
 def test_seeding_twice_adds_nothing_and_more_adds_the_rest(
@@ -172,9 +172,9 @@ def test_seeding_twice_adds_nothing_and_more_adds_the_rest(
 ) -> None:
     digest = "select count(*), md5(string_agg(u::text, '' order by id)) from users as u"
     before = conn.execute(digest).fetchone()
-    db.seed(database, 2_000)
+    schema.seed(database, 2_000)
     assert conn.execute(digest).fetchone() == before
-    db.seed(database, 2_500)
+    schema.seed(database, 2_500)
     assert conn.execute("select count(*), max(id) from users").fetchone() == (
         2_500,
         2_500,
@@ -183,7 +183,7 @@ def test_seeding_twice_adds_nothing_and_more_adds_the_rest(
 
 def test_seeding_at_once_adds_each_user_once(empty: str) -> None:
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda rows: db.seed(empty, rows), [500, 500, 700, 600]))
+        list(threads.map(lambda rows: schema.seed(empty, rows), [500, 500, 700, 600]))
     with psycopg.connect(empty) as conn:
         assert conn.execute(
             "select count(*), count(distinct email), max(id) from users"
@@ -205,8 +205,8 @@ def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
         with psycopg.connect(admin, autocommit=True) as conn:
             conn.execute("select pg_reload_conf()")
         for url in (admin, make_conninfo(admin, dbname="other")):
-            db.migrate(url)
-            source = db.source_conninfo(Settings(database_url=url), url)
+            schema.migrate(url)
+            source = reader.reader_conninfo(Settings(database_url=url), url)
             with psycopg.connect(source) as conn:
                 assert conn.execute("select current_user").fetchone() == ("csv_reader",)
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -215,5 +215,5 @@ def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
 
 @pytest.mark.newest
 def test_an_encryption_that_the_pump_cannot_read_is_refused(database: str) -> None:
-    with pytest.raises(db.DatabaseError, match="sslmode=require"):
-        db.Sources(f"{database} gssencmode=require")
+    with pytest.raises(connections.DatabaseError, match="sslmode=require"):
+        reader.Sessions(f"{database} gssencmode=require")

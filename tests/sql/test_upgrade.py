@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from service import db, embedded
+from service.postgres import embedded, schema
 
 # What pg_dump wrote of databases at these migrations.
 DUMPS = sorted((Path(__file__).parent / "data").glob("schema-*.sql"))
@@ -44,7 +44,7 @@ def test_an_upgrade_keeps_every_export(earlier: str) -> None:
         assert {row[1] for row in before} == {
             "pending", "processing", "completed", "failed", "cancelled",
         }  # fmt: skip
-        assert db.migrate(earlier)
+        assert schema.migrate(earlier)
         assert rows(conn) == before
         # What others were given, and made of it, is still there.
         assert conn.execute("select from report").rowcount == len(before)
@@ -63,4 +63,4 @@ def test_an_upgrade_keeps_every_export(earlier: str) -> None:
         assert len(conn.execute("select id from live_exports").fetchall()) == len(
             before
         )
-    assert not db.migrate(earlier)
+    assert not schema.migrate(earlier)

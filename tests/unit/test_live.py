@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cli import live
-from service.cli.client import Export
-from service.cli.download import safe_name, unused
+from service.client import live
+from service.client.download import safe_name, unused
+from service.client.http import Export
 
 NOW = datetime.now(UTC)
 

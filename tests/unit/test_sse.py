@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cli import sse
-from service.cli.sse import Event, Parser
+from service.client import sse
+from service.client.sse import Event, Parser
 
 
 def events(*chunks: bytes) -> list[Event]:

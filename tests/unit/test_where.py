@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cli.where import parse
+from service.client.where import parse
 
 
 @pytest.mark.parametrize(

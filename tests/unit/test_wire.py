@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service import pump
+from service.copying import pump
 
 
 def message(kind: bytes, body: bytes) -> bytes:

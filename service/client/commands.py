@@ -18,7 +18,7 @@ from yarl import URL
 
 from . import download as downloads
 from . import live, output, where
-from .client import Away, Client, Export, Refused
+from .http import Away, Client, Export, Refused
 from .receipt import differences
 
 EXIT_CODES = """\b

@@ -1,4 +1,4 @@
-"""The queue: one method for each SQL function, and the row they speak of.
+"""The queue: one method for each SQL function.
 
 PostgreSQL decides everything; nothing here updates a row by itself.  After
 `claim`, every call presents the export that was claimed, and so its fencing
@@ -9,9 +9,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -19,169 +17,22 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-)
-from pydantic.alias_generators import to_camel
 
-from . import db
-from .db import Pool
-from .fence import Column, Format
-from .together import Together
+from ..model import (
+    Depth,
+    Export,
+    ExportError,
+    Receipt,
+    Sliceable,
+    Source,
+    Status,
+)
+from ..postgres.connections import bounded
+from ..postgres.pool import Pool
+from .batches import Batches
 
 PATIENCE = 10.0  # seconds for one call; the connection is severed after that
 REMEMBERED = 10_000  # running exports whose figures are compared
-PRIORITIES = 10  # 0 to 9, the highest first
-
-
-class Status(StrEnum):
-    PENDING = "pending"  # waiting for a worker
-    PROCESSING = "processing"  # pending -> processing
-    COMPLETED = "completed"  # processing -> completed
-    FAILED = "failed"  # processing -> failed
-    CANCELLED = "cancelled"  # pending, processing -> cancelled
-
-
-class ExportError(BaseModel):
-    """Why an attempt went wrong, in PostgreSQL's words where they are its."""
-
-    message: str
-    sqlstate: str | None = None
-    hint: str | None = None
-    detail: str | None = None
-
-
-class Attempt(BaseModel):
-    """How an attempt ended: completed, failed, cancelled, released, or lost."""
-
-    model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True
-    )
-
-    attempt: int
-    worker: str
-    started_at: datetime
-    ended_at: datetime
-    outcome: str
-    error: ExportError | None = None
-
-
-class Export(Format):
-    """A row of `live_exports`; its JSON is what every client sees."""
-
-    id: UUID = Field(alias="jobId")
-    status: Status
-    progress: int
-    rows: int
-    bytes: int
-    estimated_rows: int
-    rows_per_second: int | None = None
-    eta_seconds: int | None = None
-    place: int | None = None
-    source: str | None
-    columns: list[str] | None
-    filters: list[dict[str, Any]] | None
-    order_by: list[str] | None
-    row_limit: int | None = Field(alias="limit")
-    query: str | None
-    search_path: str | None
-    relations: dict[str, str] | None = Field(default=None, exclude=True)
-    profile: str | None
-    file_name: str | None = Field(alias="filename")
-    sql_text: str = Field(alias="select")
-    sha256: str | None
-    result_columns: list[Column] | None
-    snapshot_at: datetime | None
-    file_path: str | None = Field(default=None, exclude=True)
-    error: ExportError | None
-    history: list[Attempt]
-    priority: int
-    attempt: int
-    max_attempts: int
-    requested_by: str
-    run_at: datetime
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime | None
-    expired: bool = Field(default=False, exclude=True)  # by the database's clock
-
-    @property
-    def ended(self) -> bool:
-        return self.status not in (Status.PENDING, Status.PROCESSING)
-
-    @field_validator(
-        "error", "history", "result_columns", "filters", "relations", mode="wrap"
-    )
-    @classmethod
-    def _read_what_is_there(
-        cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> Any:
-        """Take what the table has, if somebody wrote it by hand: never refuse a row."""
-        try:
-            return read(value)
-        except ValidationError:
-            if info.field_name == "error":
-                return ExportError(message=str(value))
-            return [] if info.field_name == "history" else None
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a complete file is: its figures, its columns, and of which instant."""
-
-    rows: int
-    bytes: int
-    sha256: str
-    columns: list[Column]
-    snapshot_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Sliceable:
-    """How to select a part of a relation: *head*, the relation, *tail*, a condition."""
-
-    source: str
-    head: str
-    tail: str
-
-    def select(self, relation: str, condition: str) -> str:
-        return f"{self.head}{relation}{self.tail}{condition}"
-
-
-@dataclass(frozen=True)
-class Depth:
-    """How many exports wait and run, and since when the first has been due."""
-
-    pending: int
-    processing: int
-    oldest_seconds: float
-
-
-class SourceColumn(BaseModel):
-    name: str
-    type: str
-    nullable: bool
-    comment: str | None
-
-
-class Source(BaseModel):
-    """A relation that can be exported; rows and bytes are the planner's estimates."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-
-    source: str
-    kind: str
-    comment: str | None
-    estimated_rows: int
-    bytes: int
-    columns: list[SourceColumn]
 
 
 class KeyReused(Exception):
@@ -211,7 +62,7 @@ class Queue:
         self._submit_timeout = submit_timeout
         self._max_pending = max_pending
         self._retention = retention
-        self._completions = Together(self._complete)
+        self._completions = Batches(self._complete)
         self._furthest: dict[UUID, Export] = {}  # as it was shown last
 
     async def ping(self) -> None:
@@ -526,7 +377,7 @@ class Queue:
         """Lend a connection for *patience*; drop all that are to a read-only server."""
         async with self._pool.connection() as conn:
             try:
-                with db.bounded(conn, patience):
+                with bounded(conn, patience):
                     yield conn
             except errors.ReadOnlySqlTransaction:
                 await self._pool.drain()  # another one may be the primary by now

@@ -16,17 +16,19 @@ from typing import Any
 
 from aiohttp import web
 
-from . import config, db
+from . import config
 from .api import create_app, create_monitor, keys
 from .api.connections import serving
 from .config import Settings
-from .events import Events
 from .janitor import Janitor
-from .listener import Listener
 from .metrics import Metrics
-from .queue import Queue
+from .postgres.pool import open_pool
+from .postgres.reader import Sessions, reader_conninfo
+from .queue.calls import Queue
+from .queue.feed import Feed
+from .queue.listener import Listener
 from .storage import Directory
-from .tasks import end, keep
+from .supervision import end, supervise
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -46,18 +48,18 @@ async def running(
 
     Without *serve* that is at most `METRICS_PORT`, with health and metrics alone.
     """
-    source = db.source_conninfo(settings, database_url)
+    reader = reader_conninfo(settings, database_url)
     async with AsyncExitStack() as stack:
-        sources = db.Sources(source, settings.worker_slots)
-        stack.callback(sources.close)
-        sources.connect()
+        sessions = Sessions(reader, settings.worker_slots)
+        stack.callback(sessions.close)
+        sessions.connect()
         try:
             storage = Directory(settings.exports_dir)
         except OSError as error:
             raise StartError(
                 f"EXPORTS_DIR {settings.exports_dir} cannot be made: {error.strerror}"
             ) from error
-        pool = db.open_pool(
+        pool = open_pool(
             database_url, API_CONNECTIONS * serve + settings.worker_slots + 2
         )
         await stack.enter_async_context(pool)
@@ -72,14 +74,16 @@ async def running(
         metrics = Metrics()
         draining = asyncio.Event()
 
-        def kept(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        def supervised(
+            name: str, run: Callable[[], Awaitable[None]]
+        ) -> asyncio.Task[None]:
             failed = metrics.task_failures.labels(name).inc
-            return asyncio.create_task(keep(name, run, failed))
+            return asyncio.create_task(supervise(name, run, failed))
 
-        stack.push_async_callback(end, kept("listener", listener.run))
+        stack.push_async_callback(end, supervised("listener", listener.run))
         metrics.listening.set_function(listener.connected.is_set)
         janitor = Janitor(settings, queue, storage, metrics)
-        stack.push_async_callback(end, kept("janitor", janitor.run))
+        stack.push_async_callback(end, supervised("janitor", janitor.run))
         shared: dict[web.AppKey[Any], Any] = {
             keys.SETTINGS: settings,
             keys.DRAINING: draining,
@@ -89,10 +93,10 @@ async def running(
         }
         url = ""
         if serve:
-            events = Events(queue, listener)
-            stack.push_async_callback(end, kept("events", events.run))
-            metrics.subscribers.set_function(lambda: len(events))
-            app = create_app(shared | {keys.EVENTS: events, keys.SOURCES: sources})
+            feed = Feed(queue, listener)
+            stack.push_async_callback(end, supervised("feed", feed.run))
+            metrics.subscribers.set_function(lambda: len(feed))
+            app = create_app(shared | {keys.FEED: feed, keys.SESSIONS: sessions})
             url = await _serve(stack, app, settings.host, settings.port, "PORT")
         elif settings.metrics_port is not None:
             app = create_monitor(shared)
@@ -100,8 +104,8 @@ async def running(
                 stack, app, settings.host, settings.metrics_port, "METRICS_PORT"
             )
         if work:
-            worker = Worker(settings, queue, listener, storage, sources, metrics)
-            working = kept("worker", worker.run)
+            worker = Worker(settings, queue, listener, storage, sessions, metrics)
+            working = supervised("worker", worker.run)
             stack.push_async_callback(_drain, worker, working)
         stack.callback(draining.set)
         yield url

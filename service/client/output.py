@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import live
-from .client import Export
+from .http import Export
 from .live import clean, line, size, when
 
 WIDE = 100_000  # columns; a pipe cuts nothing off

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.together import Together
+from service.queue.batches import Batches
 
 
 class Server:
@@ -25,7 +25,7 @@ class Server:
 
 async def test_what_comes_meanwhile_goes_together() -> None:
     server = Server()
-    together = Together(server.double, most=3)
+    together = Batches(server.double, most=3)
     tasks = [asyncio.create_task(together.call(n)) for n in (1,)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -39,7 +39,7 @@ async def test_what_comes_meanwhile_goes_together() -> None:
 
 async def test_one_that_fails_fails_alone_and_one_that_left_harms_nobody() -> None:
     server = Server()
-    together = Together(server.double)
+    together = Batches(server.double)
     tasks = [asyncio.create_task(together.call(n)) for n in (1, 13, 2, 3)]
     await asyncio.sleep(0)
     tasks[3].cancel()

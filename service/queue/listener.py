@@ -13,7 +13,8 @@ from uuid import uuid4
 
 import psycopg
 
-from . import db
+from ..postgres.connections import bounded, primary
+from ..supervision import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ PENDING = "exports_pending"  # there is something to claim
 ECHO = "exports_echo"  # what a listener says to itself
 SILENCE = 30.0  # seconds without a notification after which we ask for a sign of life
 PATIENCE = 10.0  # seconds for that sign, or until we first hear ourselves
-LONGEST_PAUSE = 5.0  # seconds between attempts to reconnect
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reconnect
 
 Hear = Callable[[str], None]
 
@@ -51,22 +52,21 @@ class Listener:
 
     async def run(self) -> None:
         """Listen for ever, reconnecting as often as it takes."""
-        pause = 0.1
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while self._conninfo is not None:
             try:
                 async with await self._connect("listener") as conn:
-                    pause = 0.1
+                    backoff.reset()
                     await self._listen(conn)
             except psycopg.OperationalError as error:
                 log.warning("listener lost its connection: %s", str(error).strip())
             finally:
                 self.connected.clear()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await backoff.pause()
 
     async def _listen(self, conn: psycopg.AsyncConnection) -> None:
         """Tell what is heard, until a sign of life is not."""
-        with db.bounded(conn, PATIENCE):
+        with bounded(conn, PATIENCE):
             for channel in (ECHO, *self._hears):
                 await conn.execute(f"listen {channel}")
         patience = PATIENCE
@@ -95,13 +95,13 @@ class Listener:
         that others say.
         """
         async with await self._connect("echo") as conn:
-            with db.bounded(conn, PATIENCE):
+            with bounded(conn, PATIENCE):
                 await conn.execute("select pg_notify(%s, %s)", [ECHO, self._echo])
 
     async def _connect(self, name: str) -> psycopg.AsyncConnection:
         assert self._conninfo is not None
         return await psycopg.AsyncConnection.connect(
-            db.primary(self._conninfo), autocommit=True, application_name=name
+            primary(self._conninfo), autocommit=True, application_name=name
         )
 
     def _hear_myself(self) -> None:

@@ -32,7 +32,7 @@ from psycopg import errors
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
-from . import libpq
+from ..postgres import libpq
 
 BLOCK = 128 * 1024  # bytes of the socket that are looked at together
 ENOUGH = BLOCK // 2  # bytes worth looking at while more are coming
@@ -85,20 +85,20 @@ def pump(
 
     look()
     join = _join_crlf if crlf else b"".join
-    kind: type[_Source] = _Libpq if pgconn.ssl_in_use else _Wire
-    source = kind(pgconn, command, join, wait)
+    kind: type[_Rows] = _Libpq if pgconn.ssl_in_use else _Wire
+    arriving = kind(pgconn, command, join, wait)
     if bom:
         write(BOM)
     rows = -1 if header else 0  # the header is a message too
     size = len(BOM) if bom else 0
-    for more, block in source:
+    for more, block in arriving:
         rows += more
         size += len(block)
         count(max(rows, 0), size)
         write(block)
         look()
-    if source.sent != rows:
-        raise RowsMissing(f"{rows} rows arrived, but {source.sent} were sent")
+    if arriving.sent != rows:
+        raise RowsMissing(f"{rows} rows arrived, but {arriving.sent} were sent")
     return rows
 
 
@@ -106,7 +106,7 @@ def _join_crlf(rows: Sequence[bytes | memoryview]) -> bytes:
     return b"".join([bytes(row[:-1]) + b"\r\n" for row in rows])
 
 
-class _Source:
+class _Rows:
     """Iterate to get how many rows have ended, and bytes; then `sent` is how many there were."""
 
     def __init__(
@@ -122,7 +122,7 @@ class _Source:
         raise NotImplementedError
 
 
-class _Wire(_Source):
+class _Wire(_Rows):
     """Reads the socket itself."""
 
     def __init__(
@@ -285,7 +285,7 @@ def _error(body: bytes) -> psycopg.Error:
     return kind(message, info={**fields})
 
 
-class _Libpq(_Source):
+class _Libpq(_Rows):
     """Has libpq read the socket, which is encrypted."""
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:

@@ -17,9 +17,10 @@ from uuid import UUID
 
 import psycopg
 
+from ..model import Export, Status
+from ..supervision import wait
+from .calls import Queue
 from .listener import CHANGED, Listener
-from .queue import Export, Queue, Status
-from .tasks import wait
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Subscriber:
         return chunk
 
 
-class Events:
+class Feed:
     """`run` it as a task; `subscribe` from the same event loop."""
 
     def __init__(self, queue: Queue, listener: Listener) -> None:

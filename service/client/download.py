@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from .client import Away, Client, Export, Refused
+from .http import Away, Client, Export, Refused
 
 TRIES = 6  # in a row, of which none brought a byte
 PAUSE = 0.5  # seconds after the first one; then twice as long each time

@@ -1,4 +1,4 @@
-"""Wait for events, keep tasks alive, and end them."""
+"""Wait for events, supervise tasks, and end them."""
 
 import asyncio
 import logging
@@ -11,30 +11,50 @@ log = logging.getLogger(__name__)
 
 AGAIN = 1.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a task starts again
-WELL = (
-    60.0  # seconds after which a task that fails counts as failing for the first time
-)
+# Seconds after which a task that fails counts as failing for the first time.
+WELL = 60.0
 
 
-async def keep(
+class Backoff:
+    """Pauses between attempts: the *first*, then twice as long each time."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first = first
+        self._longest = longest
+        self.seconds = first  # of the next pause
+
+    def reset(self) -> None:
+        """Begin anew: an attempt has succeeded."""
+        self.seconds = self._first
+
+    async def pause(self, unless: asyncio.Event | None = None) -> None:
+        """Wait, but no longer than until *unless* is set."""
+        seconds = self.seconds
+        self.seconds = min(seconds * 2, self._longest)
+        if unless:
+            await wait(unless, seconds)
+        else:
+            await asyncio.sleep(seconds)
+
+
+async def supervise(
     name: str, run: Callable[[], Awaitable[None]], failed: Callable[[], None]
 ) -> None:
     """Run *run* until it returns; log what it raises, and start it again after a pause.
 
     *failed* is called each time.
     """
-    pause = FIRST_PAUSE
+    backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
     while True:
         began = time.monotonic()
         try:
             return await run()
         except Exception:
             if time.monotonic() - began > WELL:
-                pause = FIRST_PAUSE
-            log.exception("%s failed; it starts again in %g s", name, pause)
+                backoff.reset()
+            log.exception("%s failed; it starts again in %g s", name, backoff.seconds)
             failed()
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        await backoff.pause()
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:

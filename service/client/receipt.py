@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from .client import Export
+from .http import Export
 
 
 def differences(file: Path, export: Export) -> list[str]:

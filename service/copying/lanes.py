@@ -25,7 +25,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from .lane import FULL, UNIT, UNITS, Session, Slice, Sliced
+from .lane import FULL, UNIT, UNITS, Setup, Slice, Sliced
 
 WORTH_IT = 2048  # blocks of 8 KiB: a smaller table takes one stream
 TARGET = UNIT * UNITS // 2  # bytes that a slice should give
@@ -35,7 +35,7 @@ AHEAD = 2  # slices that a lane has been given, of which it copies one
 LOOK_EVERY = 0.1  # seconds between looks at `stop`
 PATIENCE = 2.0  # seconds for a lane to end by itself
 # Not by -m: pickle has to find the same classes on both sides.
-RUN = "from service.lane import main; main()"
+RUN = f"from {__package__}.lane import main; main()"
 
 
 class LaneLost(Exception):
@@ -71,7 +71,7 @@ class Lane:
         blocks.close()
         os.close(memory)
 
-    def order(self, what: Session | Slice | None) -> None:
+    def order(self, what: Setup | Slice | None) -> None:
         try:
             self._orders.send(what)
         except OSError as error:
@@ -253,7 +253,7 @@ class Cutter:
 
 def run(
     lanes: list[Lane],
-    session: Session,
+    setup: Setup,
     cutter: Cutter,
     slice_of: Callable[[str, str, bool], Slice],
     write: Callable[[memoryview], None],
@@ -273,7 +273,7 @@ def run(
             given.append((lane, blocks))
 
     for lane in lanes:
-        lane.order(session)
+        lane.order(setup)
     for _ in range(AHEAD):
         for lane in lanes:
             give(lane, first=not given)

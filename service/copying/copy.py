@@ -10,16 +10,21 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from . import db, fence, lanes
+from ..model import Column, Format, Sliceable
+from ..postgres.connections import sever
+from ..postgres.reader import (
+    Session,
+    Sessions,
+    name_with_figures,
+    opening_statements,
+)
+from . import command, lanes, statement
 from .compression import compressor
-from .db import Source, Sources
 from .encoding import recoder
-from .lane import Session, Slice
+from .lane import Setup, Slice
 from .pump import RowsMissing, pump
-from .queue import Sliceable
 
 LONGEST_SLICED = 32_000  # characters: orders wait in a pipe
-PREVIEW_PATIENCE = 5.0  # seconds for the server to find the first rows
 STOP_PATIENCE = 2.0  # seconds for the server to obey a cancel
 TELL_EVERY = 0.1  # seconds between figures of lanes, for who looks at live_exports
 
@@ -55,10 +60,10 @@ class Copy:
 
     def __init__(
         self,
-        sources: Sources,
+        sessions: Sessions,
         name: str,
         sql: str,
-        form: fence.Format | None = None,
+        form: Format | None = None,
         *,
         search_path: str | None = None,
         relations: dict[str, str] | None = None,
@@ -66,10 +71,10 @@ class Copy:
         sliceable: Sliceable | None = None,
         pool: lanes.Lanes | None = None,
     ) -> None:
-        self._sources = sources
+        self._sessions = sessions
         self._name = name
         self._sql = sql
-        self._form = form or fence.Format()
+        self._form = form or Format()
         self._search_path = search_path
         self._relations = relations
         self._max_bytes = max_bytes or sys.maxsize
@@ -78,14 +83,14 @@ class Copy:
         self._lanes: list[lanes.Lane] = []
         self._stop = threading.Event()
         self._stopped_at = 0.0
-        # Guards `_source` and `_lanes`: what is given back is not cancelled any more.
+        # Guards `_session` and `_lanes`: what is given back is not cancelled any more.
         self._lock = threading.Lock()
-        self._source: Source | None = None
+        self._session: Session | None = None
         self._written = 0
         self.rows = 0
         self.bytes = 0
         self.share: float | None = None
-        self.columns: list[fence.Column] = []
+        self.columns: list[Column] = []
         self.snapshot_at: datetime | None = None
 
     def run(self, write: Write, *, by_lanes: bool = True) -> None:
@@ -95,24 +100,24 @@ class Copy:
         snapshot that others can use.  When they fail it raises `LanesFailed`:
         begin the file anew, and run it again, not *by_lanes*.
 
-        Raises `psycopg.Error`, `fence.NotASelect`, `fence.MeansAnother`,
+        Raises `psycopg.Error`, `statement.NotASelect`, `statement.MeansAnother`,
         `NotEncodable`, `NotThereYet`, `Stopped`, `TooLarge`, or whatever *write* raises;
         the file is whole if, and only if, it returns.
         """
         self.rows = self.bytes = self._written = 0
         self.share = None
-        source = self._sources.begin(
+        session = self._sessions.begin(
             self._name, self._form.time_zone, self._search_path, self._look
         )
-        self.snapshot_at = source.at
+        self.snapshot_at = session.at
         with self._lock:
-            self._source = source
+            self._session = session
         whole = False
         try:
-            self._check(source)
+            self._check(session)
             limited = self._limited(write)
-            if not (by_lanes and self._by_lanes(source.conn, limited)):
-                self._by_pump(source.conn, limited)
+            if not (by_lanes and self._by_lanes(session.conn, limited)):
+                self._by_pump(session.conn, limited)
             whole = True
         except (
             errors.UntranslatableCharacter,
@@ -123,8 +128,8 @@ class Copy:
             ) from error
         finally:
             with self._lock:
-                self._source = None
-            self._sources.end(source, reuse=whole and not self._stop.is_set())
+                self._session = None
+            self._sessions.end(session, reuse=whole and not self._stop.is_set())
 
     def stop(self) -> None:
         """Make `run` raise `Stopped` soon, and the server drop its statement.
@@ -139,25 +144,27 @@ class Copy:
         with self._lock:
             for lane in self._lanes:
                 lane.stop()
-            if self._source is not None:
+            if self._session is not None:
                 if now - self._stopped_at > STOP_PATIENCE:
-                    db.sever(self._source.conn)
+                    sever(self._session.conn)
                 elif not self._lanes:
-                    self._source.conn.cancel_safe(timeout=STOP_PATIENCE)
+                    self._session.conn.cancel_safe(timeout=STOP_PATIENCE)
 
-    def _check(self, source: Source) -> None:
+    def _check(self, session: Session) -> None:
         """Learn the columns, and see that the SELECT is still the one submitted."""
         try:
-            pgconn = source.conn.pgconn
-            self.columns = fence.check(pgconn, self._sql, self._search_path, self._look)
+            pgconn = session.conn.pgconn
+            self.columns = statement.check(
+                pgconn, self._sql, self._search_path, self._look
+            )
             if self._relations:
-                fence.check_meaning(pgconn, self._relations, self._look)
+                statement.check_meaning(pgconn, self._relations, self._look)
         except (
             psycopg.ProgrammingError,
-            fence.NotASelect,
-            fence.MeansAnother,
+            statement.NotASelect,
+            statement.MeansAnother,
         ) as error:
-            if source.is_replica:
+            if session.is_replica:
                 said = isinstance(error, psycopg.Error) and error.diag.message_primary
                 raise NotThereYet(
                     f"{said or error} (on a replica, which may be late)"
@@ -190,7 +197,7 @@ class Copy:
 
         pump(
             conn.pgconn,
-            fence.copy_command(self._sql, self.columns, self._form),
+            command.copy_command(self._sql, self.columns, self._form),
             converted if recode or compress else write,
             self._count,
             self._look,
@@ -244,9 +251,9 @@ class Copy:
             row = conn.execute("select pg_export_snapshot()").fetchone()
             assert row
             zone = self._form.time_zone
-            session = Session(
-                self._sources.conninfo,
-                db.begin_source(
+            setup = Setup(
+                self._sessions.conninfo,
+                opening_statements(
                     f"lane {self._name}", zone, self._search_path, snapshot=row[0]
                 ),
                 self._form.compression,
@@ -255,7 +262,7 @@ class Copy:
             )
             told_at = 0.0
             for sliced in lanes.run(
-                taken, session, cutter, self._slice, write, self._look
+                taken, setup, cutter, self._slice, write, self._look
             ):
                 self.rows += sliced.rows
                 self.bytes += sliced.bytes
@@ -275,40 +282,10 @@ class Copy:
         header = first and bool(self._form.header)
         form = self._form.model_copy(update={"header": header})
         select = self._sliceable.select(relation, condition)
-        command = fence.copy_command(select, self.columns, form)
-        return Slice(command, header, first and bool(self._form.bom))
+        copying = command.copy_command(select, self.columns, form)
+        return Slice(copying, header, first and bool(self._form.bom))
 
     def _tell(self, conn: psycopg.Connection[Any]) -> None:
         """Put the figures where pg_stat_activity shows them, which costs no write."""
-        name = db.session_name(self._name, self.rows, self.bytes)
+        name = name_with_figures(self._name, self.rows, self.bytes)
         conn.execute("select set_config('application_name', %s, true)", [name])
-
-
-def preview(
-    sources: Sources,
-    sql: str,
-    form: fence.Format,
-    limit: int,
-    search_path: str | None = None,
-) -> tuple[list[fence.Column], list[dict[str, Any]]]:
-    """Return the columns and the first rows, as JSON has them, of a checked SELECT.
-
-    Names that stand there twice are numbered, and long values cut, as in
-    `fence.preview_rows`.  Raises `psycopg.errors.QueryCanceled` after
-    `PREVIEW_PATIENCE`.
-    """
-    source = sources.begin("preview", form.time_zone, search_path)
-    try:
-        timeout = f"{PREVIEW_PATIENCE * 1000:.0f}"
-        # Each of three statements may take as long; then the server is silent.
-        with db.bounded_in_thread(source.conn, 3 * PREVIEW_PATIENCE + STOP_PATIENCE):
-            source.conn.execute(
-                "select set_config('statement_timeout', %s, true)", [timeout]
-            )
-            columns = fence.check(source.conn.pgconn, sql, search_path)
-            # Prepared alone above, so that nothing in it leaves the parentheses.
-            shown = fence.preview_rows(sql, columns, limit)
-            rows = source.conn.execute(shown.encode(), prepare=True).fetchall()
-    finally:
-        sources.end(source, reuse=False)
-    return columns, [row for (row,) in rows]

@@ -32,7 +32,7 @@ CANCEL_PATIENCE = 1.0  # seconds
 
 
 @dataclass(frozen=True)
-class Session:
+class Setup:
     """Begin: connect, and run *begin*, which opens a transaction."""
 
     conninfo: str
@@ -72,18 +72,18 @@ class _Lane:
 
     def serve(self) -> None:
         """Obey until the worker is gone."""
-        session: Session | None = None
+        setup: Setup | None = None
         while True:
             match order := self._orders.recv():
-                case Session():
-                    session = order
+                case Setup():
+                    setup = order
                     self._conn = psycopg.connect(order.conninfo, autocommit=True)
                     cursor = self._conn.execute(order.begin)
                     while cursor.nextset():
                         pass
                 case Slice():
-                    assert session
-                    sliced = self._copy(order, session)
+                    assert setup
+                    sliced = self._copy(order, setup)
                     self._blocks.sendall(FULL.pack(0, 0))
                     self._orders.send(sliced)
                 case None:
@@ -107,7 +107,7 @@ class _Lane:
             raise EOFError
         self._free += freed
 
-    def _copy(self, order: Slice, session: Session) -> Sliced:
+    def _copy(self, order: Slice, setup: Setup) -> Sliced:
         assert self._conn
         size = 0
 
@@ -115,8 +115,8 @@ class _Lane:
             nonlocal size
             size = so_far
 
-        recode = recoder(session.encoding)
-        compress = compressor(session.compression)
+        recode = recoder(setup.encoding)
+        compress = compressor(setup.compression)
 
         def write(block: bytes) -> None:
             if recode:
@@ -131,7 +131,7 @@ class _Lane:
             self._hear,
             header=order.header,
             bom=order.bom,
-            crlf=session.crlf,
+            crlf=setup.crlf,
             wake=self._blocks.fileno(),
         )
         if compress:

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .client import Export
+from .http import Export
 
 STYLES = {
     "pending": "",

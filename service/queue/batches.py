@@ -9,7 +9,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Together(Generic[T, R]):
+class Batches(Generic[T, R]):
     """Calls *make* with up to *most* things at once; it returns an answer to each.
 
     The first one goes alone and at once, so nobody waits without need.  If many

@@ -1,0 +1,360 @@
+"""One attempt at one export: claimed -> copied -> kept -> completed.
+
+The worker copies in a thread, and a heartbeat beside it keeps the lease.
+Whoever holds the lease owns the partial file.  Once a heartbeat, or the last
+word, says that the lease is lost, the attempt owns nothing: it stops the
+server's statement, removes what it wrote, and ends.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors
+
+from .config import Settings
+from .copying.copy import Copy, LanesFailed, NotEncodable, NotThereYet, TooLarge
+from .copying.lanes import Lanes
+from .copying.pump import RowsMissing
+from .copying.statement import MeansAnother, NotASelect
+from .metrics import Metrics
+from .model import Export, ExportError, Receipt, Sliceable
+from .postgres.reader import Sessions
+from .queue.calls import LeaseLost, Queue
+from .storage import CannotCreate, CannotWrite, Directory, Partial
+from .supervision import Backoff, wait
+
+log = logging.getLogger(__name__)
+
+AT_FIRST = 0.05  # seconds in which an export may end without a heartbeat
+BETWEEN_LOOKS = 0.25  # seconds, however often something is announced
+STOP_EVERY = 0.2  # seconds between cancel requests until the copy has ended
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before the last word is said again
+ROWS_FOR_LANES = 50_000  # that the planner expects: fewer are not worth a thought
+
+# Also a server that only reads for now, or a function that an upgrade will bring.
+NOT_NOW = (
+    psycopg.OperationalError,
+    errors.ReadOnlySqlTransaction,
+    errors.UndefinedFunction,
+)
+# SQLSTATE classes: connection, rollback, resources, lock, operator, system
+TRANSIENT = ("08", "40", "53", "55P03", "57P", "58", "72")
+CANCELLED = "57014"
+LASTING = ("53400",)  # temp_file_limit
+
+
+class NoAnswer(LeaseLost):
+    """Nobody can tell whether the last word about the export was heard."""
+
+
+class HandedBack(Exception):
+    """The export is handed back, to be run by another worker; the text says why."""
+
+
+class TooLong(Exception):
+    """It ran for longer than MAX_EXPORT_DURATION."""
+
+
+KNOWN = (
+    psycopg.Error,
+    NotASelect,
+    MeansAnother,
+    NotEncodable,
+    NotThereYet,
+    RowsMissing,
+    TooLarge,
+    TooLong,
+    OSError,
+)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What every attempt of a worker uses."""
+
+    settings: Settings
+    queue: Queue
+    storage: Directory
+    sessions: Sessions
+    metrics: Metrics
+    lanes: Lanes
+    threads: ThreadPoolExecutor
+    late: asyncio.Event  # set when draining has taken too long
+
+
+class RunningAttempt:
+    """`run` it once.  Its lease was asked for at *claimed_at*, by `time.monotonic`."""
+
+    def __init__(self, means: Means, export: Export, claimed_at: float) -> None:
+        assert export.file_path
+        self.name = export.file_path
+        self.cannot_create = ""  # why there is no file, if that is the reason
+        self._means = means
+        self.export = export
+        self._claimed_at = claimed_at
+        self._log = about(export)
+        self._began = time.monotonic()
+        self._copy: Copy
+        self._beating: asyncio.Task[None] | None = None
+        self._look = asyncio.Event()  # at the lease
+        self._hurry = asyncio.Event()  # do not wait before the next look
+        self._over = asyncio.Event()
+
+    def look(self) -> None:
+        """Look at the lease soon: something has changed."""
+        self._look.set()
+
+    async def run(self) -> str:
+        """Copy the export and say the last word about it; return how it ended.
+
+        That is "completed", "released", "retried", "failed" or "lost".
+        """
+        try:
+            try:
+                return await self._complete(await self._copied())
+            except HandedBack as reason:
+                return await self._release(str(reason))
+            except LeaseLost:
+                raise
+            except Exception as error:
+                return await self._fail(error)
+        except NoAnswer:
+            # It may have been completed.  If not, the janitor finds the file.
+            self._log.warning(
+                "export %s is left to others: nobody answers", self.export.id
+            )
+        except LeaseLost:
+            self._means.storage.delete(self.name)
+            self._log.info(
+                "export %s is no longer ours: attempt %d dropped",
+                self.export.id,
+                self.export.attempt,
+            )
+        finally:
+            # Not cancelled: that would cost the connection, were it in a query.
+            self._over.set()
+            self._look_now()
+            if self._beating:
+                await self._beating
+        return "lost"
+
+    async def _copied(self) -> Partial:
+        """Return the whole file, on disk; else raise why there is none."""
+        settings = self._means.settings
+        self._copy = Copy(
+            self._means.sessions,
+            f"export {self.export.id}",
+            self.export.sql_text,
+            self.export,
+            search_path=self.export.search_path,
+            relations=self.export.relations,
+            max_bytes=settings.max_export_bytes,
+            sliceable=await self._slices(),
+            pool=self._means.lanes,
+        )
+        loop = asyncio.get_running_loop()
+        copying = loop.run_in_executor(self._means.threads, self._write, loop)
+        timed_out = False
+        # Most are over by then; and our own claim, announced too, is heard.
+        await asyncio.wait({copying}, timeout=AT_FIRST)
+        if not copying.done():
+            self._beating = asyncio.create_task(self._keep_lease())
+            late = asyncio.create_task(self._means.late.wait())
+            waiting: list[asyncio.Future[Any]] = [copying, self._beating, late]
+            done, _ = await asyncio.wait(
+                waiting,
+                timeout=settings.max_export_duration,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            late.cancel()
+            timed_out = not done
+        if not copying.done():
+            await self._halt(copying)
+        error = copying.exception()
+        if error is None:
+            return copying.result()
+        if self._beating and self._beating.done():
+            raise LeaseLost
+        if self._means.late.is_set():
+            raise HandedBack("it did not finish within DRAIN_TIMEOUT")
+        if timed_out:
+            raise TooLong(
+                f"it took longer than {settings.max_export_duration:g} seconds,"
+                " which is MAX_EXPORT_DURATION"
+            )
+        if isinstance(error, CannotCreate):
+            self.cannot_create = f"the exports cannot be written: {error}"
+            raise HandedBack(self.cannot_create)
+        raise error
+
+    async def _slices(self) -> Sliceable | None:
+        """Return how to cut what is large; else, or if nobody can tell, nothing."""
+        lanes, expected = self._means.settings.lanes, self.export.estimated_rows
+        if lanes > 1 and expected >= ROWS_FOR_LANES:
+            with suppress(psycopg.Error):
+                return await self._means.queue.slices(self.export)
+        return None
+
+    def _write(self, loop: asyncio.AbstractEventLoop) -> Partial:
+        """Write the file; runs in a thread."""
+        try:
+            return self._write_once(loop, by_lanes=True)
+        except LanesFailed as error:
+            self._log.warning(
+                "export %s: copied by one stream, as lanes cannot: %s",
+                self.export.id,
+                error,
+            )
+            return self._write_once(loop, by_lanes=False)
+
+    def _write_once(
+        self, loop: asyncio.AbstractEventLoop, *, by_lanes: bool
+    ) -> Partial:
+        with self._means.storage.create(self.name) as partial:
+            self._copy.run(partial.write, by_lanes=by_lanes)
+            # The server shows no figures any more: those of the row must be the last.
+            loop.call_soon_threadsafe(self._look_now)
+            partial.keep()
+        return partial
+
+    async def _halt(self, copying: asyncio.Future[Partial]) -> None:
+        while not copying.done():
+            with suppress(psycopg.Error):
+                await asyncio.to_thread(self._copy.stop)
+            await asyncio.wait({copying}, timeout=STOP_EVERY)
+
+    def _look_now(self) -> None:
+        self._hurry.set()
+        self._look.set()
+
+    async def _keep_lease(self) -> None:
+        """Extend the lease until the attempt is over, or until it is lost, or may be.
+
+        By this clock it ends no later than by the database's.
+        """
+        settings, asked = self._means.settings, self._claimed_at
+        until = asked + settings.lease
+        while time.monotonic() < until:
+            await wait(self._look, settings.heartbeat)
+            await wait(self._hurry, asked + BETWEEN_LOOKS - time.monotonic())
+            self._look.clear()
+            if self._over.is_set():
+                return
+            asked = time.monotonic()
+            rows, share = self._copy.rows, self._copy.share
+            try:
+                await self._means.queue.heartbeat(
+                    self.export,
+                    settings.lease,
+                    rows,
+                    self._copy.bytes,
+                    round(rows / share) if share else None,
+                )
+                until = asked + settings.lease
+            except LeaseLost:
+                return
+            except psycopg.Error as error:
+                self._log.warning(
+                    "export %s: heartbeat failed: %s", self.export.id, error
+                )
+
+    async def _complete(self, file: Partial) -> str:
+        copy, metrics = self._copy, self._means.metrics
+        receipt = Receipt(
+            copy.rows, file.bytes, file.sha256, copy.columns, copy.snapshot_at
+        )
+        await self._insist(self._means.queue.complete, receipt)
+        self._log.info("export %s completed: %d rows", self.export.id, copy.rows)
+        metrics.rows.inc(copy.rows)
+        metrics.bytes.inc(file.bytes)
+        metrics.duration.observe(time.monotonic() - self._began)
+        return "completed"
+
+    async def _release(self, reason: str) -> str:
+        await self._insist(self._means.queue.release)
+        level = logging.WARNING if self.cannot_create else logging.INFO
+        self._log.log(level, "export %s handed back: %s", self.export.id, reason)
+        return "released"
+
+    async def _fail(self, error: Exception) -> str:
+        transient = is_transient(error)
+        await self._insist(
+            self._means.queue.fail,
+            describe(error),
+            transient,
+            self._copy.rows,
+            self._copy.bytes,
+        )
+        self._means.storage.delete(self.name)
+        self._log.warning(
+            "export %s failed: %s",
+            self.export.id,
+            error,
+            exc_info=None if isinstance(error, KNOWN) else error,
+        )
+        return "retried" if transient else "failed"
+
+    async def _insist(
+        self, say: Callable[..., Awaitable[None]], *result: object
+    ) -> None:
+        """Say the last word about the export, again while the database is away.
+
+        All of them may be repeated.  After the length of a lease somebody else
+        may have the export: raise `NoAnswer`.
+        """
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._means.settings.lease):
+                while True:
+                    try:
+                        return await say(self.export, *result)
+                    except NOT_NOW as error:
+                        self._log.warning(
+                            "export %s: cannot tell: %s", self.export.id, error
+                        )
+                    await backoff.pause()
+        raise NoAnswer
+
+
+def about(export: Export) -> logging.LoggerAdapter[logging.Logger]:
+    """Return the log, in which each line carries the export's id and attempt."""
+    return logging.LoggerAdapter(
+        log, {"export": str(export.id), "attempt": export.attempt}
+    )
+
+
+def describe(error: Exception) -> ExportError:
+    """Say what went wrong; in PostgreSQL's own words if it was PostgreSQL."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return ExportError(
+            message=error.diag.message_primary,
+            sqlstate=error.sqlstate,
+            hint=error.diag.message_hint,
+            detail=error.diag.message_detail,
+        )
+    if isinstance(error, CannotWrite):
+        return ExportError(message=f"the file cannot be written: {error.strerror}")
+    if isinstance(error, OSError) and error.strerror:
+        return ExportError(message=f"the worker cannot go on: {error.strerror}")
+    return ExportError(message=str(error).strip() or type(error).__name__)
+
+
+def is_transient(error: Exception) -> bool:
+    """May the same export succeed when it is tried again later?
+
+    Yes when the server, the network or the disk was at fault; no when the
+    SELECT, its rights or a limit was.
+    """
+    if isinstance(error, psycopg.OperationalError):
+        code = error.sqlstate
+        if code == CANCELLED:  # by somebody else; or its own time is up
+            return "timeout" not in (error.diag.message_primary or "")
+        return code is None or code.startswith(TRANSIENT) and code not in LASTING
+    return isinstance(error, (OSError, NotThereYet, RowsMissing))

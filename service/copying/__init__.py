@@ -1,0 +1,1 @@
+"""From a SELECT to the bytes of a file: checked, copied, converted."""

@@ -1,0 +1,172 @@
+"""The COPY that writes a checked SELECT in its format, and the query of a preview."""
+
+import re
+
+from psycopg import sql
+
+from ..model import Column, Format
+
+# What a spreadsheet may take for a formula (OWASP, CSV injection): also behind a
+# tab or a line break, and with the full-width signs of Japanese.
+FORMULA = r"^([=@\t\r\n\uFF1D\uFF20]|[-+\uFF0B\uFF0D].)"
+NUMBER = r"^[-+]?([0-9]+([.,][0-9]+)*|[.,][0-9]+)(e[-+]?[0-9]+)? ?%?$"
+# What it takes for a number, but drops zeros in front, or all but 15 digits.
+DIGITS = r"^[-+]?(0[0-9]+|[0-9]{16,})([.,][0-9]+)?$"
+# JSON text has no control characters, so with these nothing is ever quoted.
+JSON_LINES = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02', NULL E'\x03'"
+LONGEST_NAME = 63  # bytes of an identifier
+LONGEST_SHOWN = 1000  # characters of a value in a preview
+
+
+def copy_command(text: str, columns: list[Column], form: Format) -> bytes:
+    """Return the COPY of a checked SELECT, to be sent as one extended query.
+
+    The line breaks keep a comment at the end of *text* from hiding ours.
+    """
+    if form.format == "jsonl":
+        text = json_rows(text, columns)
+        return f"COPY (\n{text}\n) TO STDOUT WITH ({JSON_LINES})".encode()
+    names = [column.name for column in columns]
+    heads = [_head(name, form) for name in names]
+    inner = [f"c{n}" for n in range(len(columns))]
+    shown = [_shown(column, name, form) for column, name in zip(columns, inner)]
+    if shown != inner or heads != names:
+        text = _renamed(text, shown, heads)
+    options = (
+        f"FORMAT csv, HEADER {bool(form.header)},"
+        f" DELIMITER {_literal(form.delimiter)}, NULL {_literal(form.null_text)}"
+    )
+    if form.quote_all:
+        options += ", FORCE_QUOTE *"
+    elif form.force_quote:
+        shown_as = dict(zip(names, heads))
+        forced = (_identifier(shown_as.get(name, name)) for name in form.force_quote)
+        options += f", FORCE_QUOTE ({', '.join(forced)})"
+    if form.encoding not in ("UTF8", "UTF-16LE"):
+        options += f", ENCODING {_literal(form.encoding)}"
+    return f"COPY (\n{text}\n) TO STDOUT WITH ({options})".encode()
+
+
+def json_rows(text: str, columns: list[Column]) -> str:
+    """Return the SELECT of a JSON object for each row of *text*, each on one line.
+
+    A type with a cast to JSON of its own is written as its text: such casts may
+    refuse values, and write what the type cannot read.
+    """
+    names = unique_names(columns)
+    inner = [f"c{n}" for n in range(len(columns))]
+    shown = [
+        _text(column, name) if column.known and column.known.has_json_cast else name
+        for column, name in zip(columns, inner)
+    ]
+    if shown != inner or names != [column.name for column in columns]:
+        text = _renamed(text, shown, names)
+    row = "row_to_json(export.*)"
+    if any(column.known and column.known.has_json for column in columns):
+        # Line breaks can stand between the tokens only, and mean nothing there.
+        row = rf"translate({row}::text, E'\n\r', '  ')"
+    return f"select {row} from (\n{text}\n) as export"
+
+
+def preview_rows(text: str, columns: list[Column], limit: int) -> str:
+    """Return the SELECT of the first *limit* rows of *text*, as JSON objects.
+
+    What is longer than `LONGEST_SHOWN` characters is cut, and says so.
+    """
+    shown = []
+    for n, column in enumerate(columns):
+        cell = _text(column, f"c{n}")
+        size = f"case when length({cell}) > {LONGEST_SHOWN} then"
+        cut = (
+            f"left({cell}, {LONGEST_SHOWN})"
+            f" || '... (' || length({cell}) || ' characters)'"
+        )
+        whole = cell if column.known and column.known.has_json_cast else f"c{n}"
+        shown.append(
+            f"case when pg_column_size(c{n}) > {LONGEST_SHOWN}"
+            f" then to_json({size} {cut} else {cell} end) else to_json({whole}) end"
+        )
+    text = f"{_renamed(text, shown, unique_names(columns))} limit {limit:d}"
+    return f"select row_to_json(export.*) from (\n{text}\n) as export"
+
+
+def unique_names(columns: list[Column]) -> list[str]:
+    """Return the names; those that others have as well are numbered: a, a_2, a_3."""
+    taken = {column.name for column in columns}
+    given: list[str] = []
+    for column in columns:
+        name, n = column.name, 1
+        while name in given or n > 1 and name in taken:
+            n += 1
+            end = f"_{n}"
+            kept = column.name.encode()[: LONGEST_NAME - len(end)]
+            name = kept.decode(errors="ignore") + end
+        given.append(name)
+    return given
+
+
+def _renamed(text: str, shown: list[str], names: list[str]) -> str:
+    """Return *text* with its columns, c0 to cN, *shown* under other *names*."""
+    inner = ", ".join(f"c{n}" for n in range(len(shown)))
+    outer = ", ".join(
+        f"{one} as {_identifier(name)}" for one, name in zip(shown, names)
+    )
+    return f"select {outer} from (\n{text}\n) as export ({inner})"
+
+
+def _shown(column: Column, name: str, form: Format) -> str:
+    """Return the SQL of the column *name* as the file has it."""
+    known = column.known
+    assert known
+    comma = form.decimal_comma and known.is_decimal
+    breaks = form.line_break_text is not None and known.has_text
+    digits = form.digits_as_text and known.has_digits
+    guard = form.formula_guard and known.is_text
+    if not (comma or breaks or digits or guard):
+        return name
+    text = _text(column, name)
+    if comma:
+        text = f"replace({text}, '.', ',')"
+    if breaks:
+        for line_break in (r"E'\r\n'", r"E'\n'", r"E'\r'"):
+            text = f"replace({text}, {line_break}, {_literal(form.line_break_text)})"
+    cases = ""
+    if digits:
+        cases += f""" when {text} ~ {_literal(DIGITS)} then '="' || {text} || '"'"""
+    if guard:
+        cases += (
+            f" when {text} ~ {_literal(FORMULA)} and {text} !~* {_literal(NUMBER)}"
+            f" then '''' || {text}"
+        )
+    return f"case{cases} else {text} end" if cases else text
+
+
+def _head(name: str, form: Format) -> str:
+    """Return the name of a column as the header has it."""
+    if form.line_break_text is not None:
+        name = re.sub("\r\n|\n|\r", lambda _: form.line_break_text or "", name)
+    if form.formula_guard:
+        if re.search(FORMULA, name, re.DOTALL) and not re.search(NUMBER, name, re.I):
+            name = f"'{name}"
+    return name
+
+
+def _text(column: Column, name: str) -> str:
+    """Return the SQL of the text that COPY writes for the column *name*.
+
+    A cast would not do: char(n)::text has no blanks at its end, inet::text has a
+    mask.  It can be compared whatever the collation of the column is.
+    """
+    if column.known and column.known.is_plain:
+        text = f"{name}::text"
+    else:
+        text = f"case when {name} is distinct from null then format('%s', {name}) end"
+    return f'({text} collate "C")'
+
+
+def _identifier(name: str) -> str:
+    return sql.Identifier(name).as_string(None)
+
+
+def _literal(text: str | None) -> str:
+    return sql.Literal(text or "").as_string(None)

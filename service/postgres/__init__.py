@@ -1,0 +1,1 @@
+"""How PostgreSQL is reached: connections, sessions of the reader, the schema."""
