@@ -20,5 +20,5 @@ USER csv-export
 ENV HOST=0.0.0.0
 VOLUME /srv/exports
 EXPOSE 8080
-ENTRYPOINT ["python", "-m", "service"]
+ENTRYPOINT ["csv-export"]
 CMD ["serve"]

@@ -11,7 +11,7 @@ BIN := .venv/bin/python
 .PHONY: demo test lint bench chaos corpus clean
 
 demo: .venv/.run
-	$(BIN) -m service up --export $(if $(ONCE),--once)
+	.venv/bin/csv-export up --export $(if $(ONCE),--once)
 
 test: lint
 	$(BIN) -m pytest -n 2 --dist loadgroup $(PYTEST)

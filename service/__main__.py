@@ -3,28 +3,22 @@
 import asyncio
 import logging
 import os
-import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import click
 import psycopg
-from pythonjsonlogger.json import JsonFormatter
+from click.shell_completion import get_completion_class
 from yarl import URL
 
-from . import __version__, app, config
+from . import __version__, app, config, logs
 from .client import commands, live, output
 from .client.http import Client
 from .postgres import embedded, schema
 from .postgres.connections import DatabaseError
 
-log = logging.getLogger("service")
-
-# What a terminal obeys, and all that may begin a line.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+log = logging.getLogger(__package__)
 
 
 class Sections(click.Group):
@@ -34,10 +28,12 @@ class Sections(click.Group):
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
         asking = {str(command.name): command for command in commands.COMMANDS}
-        running = {n: c for n, c in self.commands.items() if n not in asking}
+        shell = {"completion": self.commands["completion"]}
+        running = {n: c for n, c in self.commands.items() if n not in asking | shell}
         for heading, section in (
             ("Ask a server (--url, or CSV_EXPORT_URL)", asking),
             ("Run one (settings: environment variables; see the README)", running),
+            ("For your shell", shell),
         ):
             with formatter.section(heading):
                 formatter.write_dl(
@@ -46,7 +42,7 @@ class Sections(click.Group):
 
 
 @click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="csv-export-service")
+@click.version_option(__version__, prog_name="csv-export")
 def cli() -> None:
     """Export PostgreSQL data as large CSV files, in the background."""
 
@@ -142,11 +138,23 @@ async def _export(settings: config.Settings, url: str) -> None:
     output.put_result(export, str(path))
 
 
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete these commands.
+
+    For bash: eval "$(csv-export completion bash)", in ~/.bashrc.
+    """
+    made = get_completion_class(shell)
+    assert made
+    click.echo(made(cli, {}, "csv-export", "_CSV_EXPORT_COMPLETE").source())
+
+
 @contextmanager
 def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]:
     """Yield the settings and a database: the one they name, or the embedded one."""
     try:
-        _log(os.environ.get("LOG_FORMAT", "text"))
+        logs.start(os.environ.get("LOG_FORMAT", "text").lower())
         settings = config.load()
         if slots:
             settings = settings.model_copy(update={"worker_slots": slots})
@@ -168,7 +176,7 @@ def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]
 
 def _say(text: str) -> None:
     """Tell the terminal; or the log, where every line is an object."""
-    if _logs_json():
+    if logs.are_json():
         log.info(text)
     else:
         live.say(text)
@@ -176,7 +184,7 @@ def _say(text: str) -> None:
 
 def _failure(text: str) -> Exception | SystemExit:
     """Return what ends the process with *text* and exit code 1."""
-    if not _logs_json():
+    if not logs.are_json():
         return click.ClickException(text)
     log.critical(text)
     return SystemExit(1)
@@ -191,45 +199,6 @@ def _seed(settings: config.Settings, url: str) -> None:
 
 def _quoted(conninfo: str) -> str:
     return '"' + conninfo.replace('"', '\\"') + '"'
-
-
-class PlainFormatter(logging.Formatter):
-    """What others wrote can neither begin a line nor colour it.
-
-    A record is one line; those of its trace, if it has one, begin with blanks.
-    """
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return _escaped(super().formatMessage(record))
-
-    def formatException(self, ei: Any) -> str:
-        lines = super().formatException(ei).split("\n")
-        return "\n".join(f"  {_escaped(line)}" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
-def _log(how: str) -> None:
-    handler = logging.StreamHandler()
-    if how == "json":
-        handler.setFormatter(
-            JsonFormatter("{asctime}{levelname}{name}{message}", style="{")
-        )
-        sys.excepthook = lambda *error: log.critical("unforeseen", exc_info=error)
-        logging.captureWarnings(True)
-    else:
-        handler.setFormatter(
-            PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        )
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-
-
-def _logs_json() -> bool:
-    handlers = logging.getLogger().handlers
-    return any(isinstance(one.formatter, JsonFormatter) for one in handlers)
 
 
 def main() -> None:

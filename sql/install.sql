@@ -2,7 +2,7 @@
 --
 --     psql -d DATABASE -f sql/install.sql
 --
--- `python -m service migrate` does the same, and remembers that it did.
+-- `csv-export migrate` does the same, and remembers that it did.
 
 \set ON_ERROR_STOP on
 begin;

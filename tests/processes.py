@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+COMMAND = str(Path(sys.executable).with_name("csv-export"))
 PATIENCE = 30.0  # seconds
 
 
 class Process:
-    """`python -m service …`; what it logs goes to a file, which never blocks it.
+    """`csv-export …`; what it logs goes to a file, which never blocks it.
 
-    Ending the `with` block kills it.  *module* may name another entry point.
+    Ending the `with` block kills it.  *module* may name another entry point, for `python -m`.
     """
 
     def __init__(
@@ -23,7 +24,7 @@ class Process:
         database: str,
         exports_dir: Path,
         *arguments: str,
-        module: str = "service",
+        module: str | None = None,
         preexec: Any = None,
         **settings: Any,
     ) -> None:
@@ -31,7 +32,7 @@ class Process:
         self._seen = 0
         environment = {name.upper(): str(value) for name, value in settings.items()}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*([sys.executable, "-m", module] if module else [COMMAND]), *arguments],
             env={
                 **os.environ,
                 "DATABASE_URL": database,

@@ -111,7 +111,7 @@ def _install(conn: psycopg.Connection) -> bool:
         except errors.InsufficientPrivilege as error:
             raise DatabaseError(
                 f"the schema cannot be installed: {error}\n"
-                "Let an administrator of the database run 'python -m service migrate', "
+                "Let an administrator of the database run 'csv-export migrate', "
                 "or psql -f sql/install.sql."
             ) from error
         conn.execute(

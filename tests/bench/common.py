@@ -189,7 +189,7 @@ def _lanes() -> Iterator[Path]:
     for listed in Path("/proc/self/task").glob("*/children"):
         for child in listed.read_text().split():
             process = Path("/proc") / child
-            if b"service.copying.lane" in (process / "cmdline").read_bytes():
+            if b"copying.lane" in (process / "cmdline").read_bytes():
                 yield process
 
 

@@ -18,10 +18,10 @@ import psycopg
 import pytest
 from psycopg.pq import ExecStatus
 
-from service.__main__ import PlainFormatter
 from service.api import previews
 from service.attempt import describe, is_transient
 from service.copying import command, statement
+from service.logs import PlainFormatter
 from service.postgres import libpq, reader
 from service.storage import CannotWrite
 

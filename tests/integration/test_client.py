@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import stat
-import sys
 import termios
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from ..conftest import PATIENCE, Service, Start, eventually
-from ..processes import Process
+from ..processes import COMMAND, Process
 
 pytestmark = pytest.mark.newest
 
@@ -53,7 +52,7 @@ class Shell:
         environment.pop("FORCE_COLOR", None)
         pipes = dict.fromkeys(("stdout", "stderr"), asyncio.subprocess.PIPE)
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service", *map(str, arguments)),
+            *(COMMAND, *map(str, arguments)),
             **{"cwd": self.folder, "env": environment, **pipes, **options},
         )
 

@@ -208,7 +208,7 @@ def lane_pids(pid: int) -> list[int]:
     return [
         child
         for child in children
-        if b"service.copying.lane" in Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"copying.lane" in Path(f"/proc/{child}/cmdline").read_bytes()
     ]
 
 

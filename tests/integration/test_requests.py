@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import zstandard
 
 from ..conftest import Service, Start, eventually
+from ..processes import COMMAND
 from .test_api import problem
 
 pytestmark = pytest.mark.newest
@@ -278,7 +278,7 @@ async def test_curl_wget_and_parallel_ranges_give_the_right_bytes(
 
 async def verify(*arguments: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", "verify", *arguments,
+        COMMAND, "verify", *arguments,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     told, _ = await process.communicate()
