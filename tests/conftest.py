@@ -14,7 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ from service.postgres import embedded, schema
 
 VERSIONS = sorted(embedded.find_binaries())
 USERS = 2_000
+DAM = 7  # an advisory lock: an export of DAMMED waits for it after 1499 rows
+DAMMED = (
+    "select * from users where id < 1500"
+    f" or (select pg_advisory_xact_lock({DAM})::text) is not null"
+)
 PATIENCE = 30.0  # seconds until an event that does not come fails the test
 
 # A shell that starts us in the background has it ignored; so would all we start.
@@ -62,6 +67,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             indirect=True,
             scope="session",
         )
+
+
+@contextmanager
+def dam(database: str) -> Iterator[None]:
+    """Hold exports of `DAMMED` back while the block lasts."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("select pg_advisory_lock(%s)", [DAM])
+        yield
 
 
 @pytest.fixture(scope="session")

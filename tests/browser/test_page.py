@@ -5,8 +5,6 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import pytest
 from playwright.async_api import Locator, Page, Route, expect
 from psycopg import sql
 
-from ..conftest import Service, Start, eventually, psql_copy
+from ..conftest import DAMMED, Service, Start, dam, eventually, psql_copy
 from ..crash.world import World
 from .conftest import CHROMIUM, Open
 
@@ -29,22 +27,9 @@ pytestmark = [
 ]
 
 AXE = "axe-core@4.14.1"
-DAM = 7  # an advisory lock: an export of DAMMED waits for it after 1499 rows
-DAMMED = (
-    "select * from users where id < 1500"
-    f" or (select pg_advisory_xact_lock({DAM})::text) is not null"
-)
 HOSTILE = "<img src=x onerror=alert(1)>\"'&lt;"
 NARROW = {"width": 390, "height": 844}
 UNTIL = re.compile
-
-
-@contextmanager
-def dam(database: str) -> Iterator[None]:
-    """Hold exports of `DAMMED` back while the block lasts."""
-    with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute("select pg_advisory_lock(%s)", [DAM])
-        yield
 
 
 def card(page: Page, text: str = "") -> Locator:
