@@ -23,6 +23,12 @@ from pydantic.alias_generators import to_camel
 PRIORITIES = 10  # 0 to 9, the highest first
 
 
+class Described(BaseModel):
+    """A model whose members are described below each: for clients, and for docs/."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
 @dataclass(frozen=True)
 class Type:
     """What the forms of a file have to know of a column's type."""
@@ -50,17 +56,21 @@ class Type:
         return self.is_text or self.category in "NV"
 
 
-class Column(BaseModel):
+class Column(Described):
     """A column of the result, with its type as SQL writes it."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
+    """The name of the column."""
+
     type: str
+    """Its type, as SQL writes it."""
+
     known: Type | None = Field(default=None, exclude=True)
 
 
-class Format(BaseModel):
+class Format(Described):
     """What a file looks like; see the columns of the same names in `exports`."""
 
     model_config = ConfigDict(
@@ -68,20 +78,50 @@ class Format(BaseModel):
     )
 
     format: Literal["csv", "tsv", "jsonl"] = "csv"
+    """`csv`, `tsv`, or `jsonl` (JSON Lines: one object a line)."""
+
     compression: Literal["none", "gzip", "zstd"] = "none"
+    """`none`, `gzip` or `zstd`."""
+
     encoding: str = "UTF8"
+    """The encoding of the file, by PostgreSQL's name."""
+
     delimiter: str | None = ","
+    """The character between fields; null for JSON Lines, as are the other options of
+    CSV."""
+
     header: bool | None = True
+    """Does the file begin with the names of the columns?"""
+
     null_text: str | None = ""
+    """The text that stands for NULL."""
+
     quote_all: bool | None = False
+    """Is every value quoted, NULL excepted?"""
+
     force_quote: list[str] | None = None
+    """Columns whose values are always quoted, NULL excepted."""
+
     line_ending: Literal["lf", "crlf"] = "lf"
+    """`lf` or `crlf`."""
+
     bom: bool | None = False
+    """Does the file begin with a byte order mark?"""
+
     formula_guard: bool | None = False
+    """Is an apostrophe put before what a spreadsheet would take for a formula?"""
+
     decimal_comma: bool | None = False
+    """Are decimal numbers written with a comma?"""
+
     line_break_text: str | None = None
+    """What replaces line breaks within values; null: they are kept."""
+
     digits_as_text: bool | None = False
+    """Are numbers that a spreadsheet would shorten written as `="00123"`?"""
+
     time_zone: str = "UTC"
+    """The time zone of the values."""
 
 
 class Status(StrEnum):
@@ -92,16 +132,23 @@ class Status(StrEnum):
     CANCELLED = "cancelled"  # pending, processing -> cancelled
 
 
-class ExportError(BaseModel):
+class ExportError(Described):
     """Why an attempt went wrong, in PostgreSQL's words where they are its."""
 
     message: str
+    """The reason; PostgreSQL's own message, if it is PostgreSQL's."""
+
     sqlstate: str | None = None
+    """PostgreSQL's error code."""
+
     hint: str | None = None
+    """What may help."""
+
     detail: str | None = None
+    """PostgreSQL's detail."""
 
 
-class Attempt(BaseModel):
+class Attempt(Described):
     """How an attempt ended: completed, failed, cancelled, released, or lost."""
 
     model_config = ConfigDict(
@@ -109,51 +156,130 @@ class Attempt(BaseModel):
     )
 
     attempt: int
+    """The number of the attempt, from 1."""
+
     worker: str
+    """Host and process that ran it."""
+
     started_at: datetime
+    """When it was claimed."""
+
     ended_at: datetime
+    """When it ended."""
+
     outcome: str
+    """`completed`, `failed`, `cancelled`, `released` (its worker shut down) or `lost`
+    (its lease ran out)."""
+
     error: ExportError | None = None
+    """Why it failed."""
 
 
 class Export(Format):
     """A row of `live_exports`; its JSON is what every client sees."""
 
     id: UUID = Field(alias="jobId")
+    """The id of the export."""
+
     status: Status
+    """`pending`, `processing`, `completed`, `failed` or `cancelled`."""
+
     progress: int
+    """Percent done, from 0 to 100, by the estimate of rows; 100 only when completed."""
+
     rows: int
+    """Rows written so far, or in all."""
+
     bytes: int
+    """Bytes written so far (before compression); of a completed export, bytes of the
+    file."""
+
     estimated_rows: int
+    """How many rows PostgreSQL expects."""
+
     rows_per_second: int | None = None
+    """Mean speed of the running attempt."""
+
     eta_seconds: int | None = None
+    """Seconds until it is expected to end."""
+
     place: int | None = None
+    """Place in the queue while pending and due, from 1."""
+
     source: str | None
+    """The relation that is exported; null for a query."""
+
     columns: list[str] | None
+    """The columns that were asked for; null: all."""
+
     filters: list[dict[str, Any]] | None
+    """The conditions that were asked for."""
+
     order_by: list[str] | None
+    """The order that was asked for."""
+
     row_limit: int | None = Field(alias="limit")
+    """The most rows that were asked for."""
+
     query: str | None
+    """The query that was given in place of a relation."""
+
     search_path: str | None
+    """The schemas in which its names are looked up."""
+
     relations: dict[str, str] | None = Field(default=None, exclude=True)
     profile: str | None
+    """The profile that was asked for."""
+
     file_name: str | None = Field(alias="filename")
+    """The name that the download suggests, if one was asked for."""
+
     sql_text: str = Field(alias="select")
+    """The SELECT that is run."""
+
     sha256: str | None
+    """SHA-256 of the file, in hexadecimal, once completed."""
+
     result_columns: list[Column] | None
+    """Names and types of the columns, once completed."""
+
     snapshot_at: datetime | None
+    """The instant that the data is of, once completed."""
+
     file_path: str | None = Field(default=None, exclude=True)
     error: ExportError | None
+    """Why it failed, or why the last attempt did."""
+
     history: list[Attempt]
+    """How each attempt ended."""
+
     priority: int
+    """0 to 9; higher ones are run first."""
+
     attempt: int
+    """How many attempts have begun."""
+
     max_attempts: int
+    """After how many failed attempts it fails for good."""
+
     requested_by: str
+    """The database role that inserted it."""
+
     run_at: datetime
+    """It is not run before then."""
+
     created_at: datetime
+    """When it was submitted."""
+
     started_at: datetime | None
+    """When the last attempt began."""
+
     finished_at: datetime | None
+    """When it ended."""
+
     expires_at: datetime | None
+    """When its file may be deleted."""
+
     expired: bool = Field(default=False, exclude=True)  # by the database's clock
 
     @property
@@ -208,21 +334,39 @@ class Depth:
     oldest_seconds: float
 
 
-class SourceColumn(BaseModel):
+class SourceColumn(Described):
     name: str
+    """The name of the column."""
+
     type: str
+    """Its type."""
+
     nullable: bool
+    """May it be NULL?"""
+
     comment: str | None
+    """Its comment in the database."""
 
 
-class Source(BaseModel):
+class Source(Described):
     """A relation that can be exported; rows and bytes are the planner's estimates."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
     source: str
+    """The name to export it by."""
+
     kind: str
+    """table, partitioned table, view, materialized view or foreign table."""
+
     comment: str | None
+    """Its comment in the database."""
+
     estimated_rows: int
+    """Rows, by the planner."""
+
     bytes: int
+    """Size on disk, by the planner."""
+
     columns: list[SourceColumn]
+    """Its columns that may be read."""

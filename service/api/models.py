@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -17,7 +16,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from ..model import Status
+from ..model import Described, Export, Source, Status
+from .problems import TYPES, type_uri
 
 # PostgreSQL's text has no NUL.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
@@ -46,7 +46,7 @@ Query = Annotated[Text, BeforeValidator(_without_mark)]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339)]
 
 
-class _Sent(BaseModel):
+class _Sent(Described):
     model_config = ConfigDict(
         extra="forbid",
         alias_generator=to_camel,
@@ -60,20 +60,22 @@ class _Body(_Sent):
 
 
 class Filter(_Body):
-    """A condition on a column; all filters must hold.
-
-    `in` and `notIn` take a list, `between` a list of two, `isNull` and `notNull`
-    nothing.  A value is compared in its column's type.
-    """
+    """A condition on a column; all filters must hold."""
 
     column: Name
+    """The name of a column."""
+
     op: Literal[
         "eq", "ne", "lt", "lte", "gt", "gte", "between", "in", "notIn",
         "like", "ilike", "isNull", "notNull",
     ]  # fmt: skip
+    """`eq` `ne` `lt` `lte` `gt` `gte` `like` `ilike`; `between` with a list of two;
+    `in` `notIn` with a list; `isNull` `notNull` without a value."""
+
     value: (
         Value | Annotated[list[Value], Field(min_length=1, max_length=10_000)] | None
     ) = None
+    """A value, or a list of values, compared in the column's type."""
 
     def shown(self) -> dict[str, Any]:
         """Return the filter as the table has it, with every digit of its numbers."""
@@ -101,50 +103,108 @@ class ExportRequest(_Body):
     """
 
     source: Name | None = Field(default=None, examples=["users"])
+    """A table, view, materialized view, partitioned or foreign table. With neither
+    `source` nor `query` the default source is exported."""
+
     columns: Annotated[list[Name], Field(min_length=1, max_length=2000)] | None = None
+    """Names of columns, in the order of the file. Default: all."""
+
     filters: Annotated[list[Filter], Field(max_length=1000)] | None = None
+    """Conditions that must all hold."""
+
     order_by: Annotated[list[Name], Field(max_length=2000)] | None = Field(
         default=None, examples=[["-signup_at", "id"]]
     )
+    """Names of columns; `-` before a name means descending."""
+
     limit: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """The most rows to export."""
+
     query: Query | None = Field(default=None, examples=["select 1 as n"])
+    """One SELECT, in place of `source` and all that belongs to it."""
+
     search_path: Annotated[Name, Field(examples=["app, public"])] | None = None
+    """The schemas in which names are looked up, as in `app, public`. Default:
+    `csv_reader`'s own."""
 
     format: Literal["csv", "tsv", "jsonl"] | None = None
+    """`csv` (RFC 4180), `tsv`, or `jsonl` (JSON Lines: one object a line). Default:
+    `csv`."""
+
     compression: Literal["none", "gzip", "zstd"] | None = None
+    """`none`, `gzip` or `zstd`. Default: `none`."""
+
     profile: Literal["excel"] | None = None
+    """`excel`: a byte order mark, CRLF, and the formula guard, unless they are given."""
+
     delimiter: (
         Annotated[str, Field(pattern=r'^[^\x00a-zA-Z0-9\r\n"\\.\x80-\U0010ffff]$')]
         | None
     ) = None
+    """One ASCII character between fields. Default: a comma; a tab for `tsv`; `;` with
+    `decimalComma`."""
+
     header: bool | None = None
+    """Begin with the names of the columns. Default: true."""
+
     null_text: (
         Annotated[str, Field(pattern=r'^[^\x00\r\n"]*$', max_length=100)] | None
     ) = None
+    """The text that stands for NULL; it is never quoted. Default: empty."""
+
     quote_all: bool | None = None
+    """Quote every value, NULL excepted. Default: false."""
+
     force_quote: Annotated[list[Name], Field(min_length=1, max_length=2000)] | None = (
         None
     )
+    """Quote all values of these columns, NULL excepted."""
+
     line_ending: Literal["lf", "crlf"] | None = None
+    """`lf` or `crlf`. Default: `lf`."""
+
     bom: bool | None = None
+    """Begin with a byte order mark. Default: false; true for `UTF-16LE`."""
+
     formula_guard: bool | None = None
+    """Put an apostrophe before text that a spreadsheet would take for a formula, in
+    headers too. Default: false."""
+
     encoding: Annotated[Name, Field(max_length=40, examples=["WIN1252"])] | None = None
+    """`UTF8`, `UTF-16LE`, `WIN1252`, `LATIN1`, or any other to which PostgreSQL
+    converts. JSON Lines are always UTF-8. Default: `UTF8`."""
+
     decimal_comma: bool | None = None
+    """Write decimal numbers with a comma, as in `1,5`. Default: false."""
+
     line_break_text: (
         Annotated[str, Field(pattern=r"^[^\x00\r\n]*$", max_length=100)] | None
     ) = None
+    """Replace line breaks within values by this text. Default: they are kept."""
+
     digits_as_text: bool | None = None
+    """Write `="00123"` where a spreadsheet would drop leading zeros, or all but 15
+    digits. Default: false."""
+
     time_zone: Annotated[Name, Field(max_length=64)] | None = None
+    """The time zone of the values, as in `Europe/Berlin`. Default: `UTC`."""
+
     filename: (
         Annotated[
             str, Field(pattern=r"^[^/\\\x00-\x1f\x7f]+$", min_length=1, max_length=200)
         ]
         | None
     ) = None
+    """The name that the download suggests. Default: made of the source and the date."""
 
     priority: Annotated[int, Field(ge=0, le=9)] | None = None
+    """0 to 9; higher ones are run first. Default: 5."""
+
     run_at: Instant | None = None
+    """Do not run it before this instant (RFC 3339). Default: at once."""
+
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    """After how many failed attempts it fails for good. Default: 5."""
 
     def values(self, default_source: str, search_path: str | None) -> dict[str, Any]:
         """Return the columns of `exports` to insert; *search_path* unless one is named."""
@@ -171,12 +231,25 @@ class PageRequest(_Query):
     """Which exports to list."""
 
     status: Status | None = None
+    """Only exports with this status."""
+
     source: Name | None = None
+    """Only exports of this relation."""
+
     requested_by: Name | None = None
+    """Only exports inserted by this database role."""
+
     created_from: Instant | None = None
+    """Only exports submitted at this instant or later."""
+
     created_until: Instant | None = None
+    """Only exports submitted before this instant."""
+
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    """How many, at most."""
+
     cursor: Annotated[str, Field(max_length=200)] | None = None
+    """Where the page begins; take it from the `Link` header of the page before."""
 
     def restrictions(self) -> dict[str, object]:
         return self.model_dump(exclude={"limit", "cursor"})
@@ -186,14 +259,119 @@ class SubmitOptions(_Query):
     """In the URL of a submit."""
 
     dry_run: bool = False
+    """Answer with the SELECT, its columns and the first rows; store nothing."""
 
 
-class Preview(BaseModel):
+class Preview(Described):
     """What an export would be."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
     select: str
+    """The SELECT that would be run."""
+
     estimated_rows: int
+    """How many rows PostgreSQL expects."""
+
     columns: list[dict[str, str]]
+    """Names and types of the columns; duplicate names are numbered."""
+
     rows: list[dict[str, Any]]
+    """The first rows; a value of over 1,000 characters is cut, and says so."""
+
+
+class ExportList(Described):
+    """A page of exports, newest first."""
+
+    exports: list[Export]
+    """The exports; the `Link` header leads to the next page."""
+
+
+class SourceList(Described):
+    """What can be exported."""
+
+    sources: list[Source]
+    """The relations that `csv_reader` may read."""
+
+
+class Health(Described):
+    """The answer of a process that is well."""
+
+    status: Literal["ok", "degraded"]
+    """`ok`, or `degraded`: it answers, but no export can be claimed."""
+
+    detail: str | None = None
+    """Why it is degraded."""
+
+
+class Event(Described):
+    """A Server-Sent Event."""
+
+    id: str
+    """Grows with each event; sent back as `Last-Event-ID`, it continues the stream."""
+
+    event: Literal["status", "progress", "deleted"]
+    """`deleted` says that the export is gone."""
+
+    data: Annotated[
+        str,
+        Field(
+            json_schema_extra={
+                "contentMediaType": "application/json",
+                "contentSchema": {"$ref": "#/components/schemas/Export"},
+            }
+        ),
+    ]
+    """The export, as JSON; of a deleted one, its `jobId` alone."""
+
+
+class Fault(Described):
+    """A member of the request that is wrong."""
+
+    at: str
+    """Its path in the request."""
+
+    detail: str
+    """What is wrong."""
+
+
+class ProblemDetails(Described):
+    """What every error is answered with (RFC 9457)."""
+
+    type: Annotated[
+        str,
+        Field(
+            json_schema_extra={
+                "enum": [*map(type_uri, TYPES), "about:blank"],
+                "x-titles": {type_uri(name): told for name, (_, told) in TYPES.items()},
+            }
+        ),
+    ]
+    """What went wrong, for programs; `about:blank`: what the status says."""
+
+    title: str
+    """What went wrong, in general."""
+
+    status: int
+    """The HTTP status."""
+
+    detail: str
+    """What went wrong, in particular; PostgreSQL's own message, if it refused."""
+
+    hint: str | None = None
+    """What may help."""
+
+    sqlstate: str | None = None
+    """PostgreSQL's error code."""
+
+    position: int | None = None
+    """Where in the query the error is: its character, from 1."""
+
+    line: int | None = None
+    """The line of that position, from 1."""
+
+    column: int | None = None
+    """The column of that position, from 1."""
+
+    errors: list[Fault] | None = None
+    """All members of the request that are wrong."""

@@ -10,8 +10,17 @@ from pydantic.json_schema import models_json_schema
 
 from .. import __version__
 from ..model import Export, Source
-from .models import ExportRequest, PageRequest, Preview, SubmitOptions
-from .problems import TYPES, type_uri
+from .models import (
+    Event,
+    ExportList,
+    ExportRequest,
+    Health,
+    PageRequest,
+    Preview,
+    ProblemDetails,
+    SourceList,
+    SubmitOptions,
+)
 
 routes = web.RouteTableDef()
 
@@ -36,23 +45,18 @@ RANGE = {
     "schema": {"type": "string", "examples": ["bytes=0-499"]},
     "description": "RFC 9110, 14.2; other units, and several ranges, are ignored.",
 }
-EVENT = {  # Each of them, as OpenAPI describes streams.
-    "type": "object",
-    "required": ["id", "event", "data"],
-    "properties": {
-        "id": {"type": "string", "description": "increases"},
-        "event": {"enum": ["status", "progress", "deleted"]},
-        "data": {
-            "type": "string",
-            "description": "the export; of a deleted one its jobId",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": REF.format(model="Export")},
-        },
-    },
-}
+BYTES = {"type": "string", "format": "binary"}
+FILES = (
+    "application/octet-stream",  # first, since clients are generated from the first
+    "text/csv",
+    "text/tab-separated-values",
+    "application/jsonl",
+    "application/gzip",
+    "application/zstd",
+)
 STREAM = {
     "description": "Server-Sent Events, the present state first",
-    "content": {"text/event-stream": {"schema": EVENT}},
+    "content": {"text/event-stream": {"schema": {"$ref": REF.format(model="Event")}}},
 }
 OF_ONE_EXPORT = (
     "showExport", "cancelExport", "retryExport", "downloadExport", "deleteExport"
@@ -71,35 +75,6 @@ PROBLEMS = {
     422: "It cannot be done as asked; `detail` is PostgreSQL's message where it is its.",
     429: "Too many exports are waiting.",
     503: "The database is away, or the service is busy.",
-}
-PROBLEM_SCHEMA = {
-    "type": "object",
-    "description": "RFC 9457",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {
-            "oneOf": [
-                {"const": type_uri(name), "title": title, "description": f"{status}"}
-                for name, (status, title) in TYPES.items()
-            ]
-            + [{"const": "about:blank", "title": "What the status says"}]
-        },
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "hint": {"type": "string", "description": "PostgreSQL's, where it has one"},
-        "sqlstate": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "at": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
-    },
 }
 
 
@@ -121,6 +96,11 @@ def description() -> dict[str, Any]:
             (Export, "serialization"),
             (Source, "serialization"),
             (Preview, "serialization"),
+            (ExportList, "serialization"),
+            (SourceList, "serialization"),
+            (Health, "validation"),
+            (Event, "serialization"),
+            (ProblemDetails, "validation"),
         ],
         by_alias=True,
         ref_template=REF,
@@ -139,7 +119,7 @@ def description() -> dict[str, Any]:
                 "get": _operation(
                     "getHealth",
                     "Is the service able to work?",
-                    {200: _body({"type": "object", "required": ["status"]})},
+                    {200: _json(Health)},
                     (503,),
                 )
             },
@@ -147,7 +127,7 @@ def description() -> dict[str, Any]:
                 "get": _operation(
                     "getLiveness",
                     "Is the process alive?",
-                    {200: _body({"type": "object", "required": ["status"]})},
+                    {200: _json(Health)},
                     (),
                 )
             },
@@ -155,7 +135,7 @@ def description() -> dict[str, Any]:
                 "get": _operation(
                     "getReadiness",
                     "Should the process be sent more?",
-                    {200: _body({"type": "object", "required": ["status"]})},
+                    {200: _json(Health)},
                     (503,),
                 )
             },
@@ -186,7 +166,7 @@ def description() -> dict[str, Any]:
                     "listExports",
                     "List exports, newest first",
                     {
-                        200: _body(_list("exports", Export))
+                        200: _json(ExportList)
                         | {"headers": {"Link": _header("string", 'rel="next"')}}
                     },
                     (422, 503),
@@ -260,12 +240,12 @@ def description() -> dict[str, Any]:
                 "get": _operation(
                     "listSources",
                     "List what can be exported",
-                    {200: _body(_list("sources", Source))},
+                    {200: _json(SourceList)},
                     (503,),
                 )
             },
         },
-        "components": {"schemas": schemas["$defs"] | {"Problem": PROBLEM_SCHEMA}},
+        "components": {"schemas": schemas["$defs"]},
     }
 
 
@@ -279,7 +259,9 @@ def _operation(
     refused = {
         status: {
             "description": PROBLEMS[status],
-            "content": {PROBLEM: {"schema": {"$ref": REF.format(model="Problem")}}},
+            "content": {
+                PROBLEM: {"schema": {"$ref": REF.format(model="ProblemDetails")}}
+            },
         }
         for status in problems
     }
@@ -293,7 +275,12 @@ def _operation(
 def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
     properties = model.model_json_schema(by_alias=True, ref_template=REF)["properties"]
     return [
-        {"name": name, "in": "query", "schema": _not_null(schema)}
+        {
+            "name": name,
+            "in": "query",
+            "description": schema.pop("description"),
+            "schema": _not_null(schema),
+        }
         for name, schema in properties.items()
     ]
 
@@ -318,11 +305,6 @@ def _body(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {JSON: {"schema": schema}}}
 
 
-def _list(name: str, model: type[BaseModel]) -> dict[str, Any]:
-    items = {"type": "array", "items": _ref(model)}
-    return {"type": "object", "required": [name], "properties": {name: items}}
-
-
 def _header(kind: str, what: str) -> dict[str, Any]:
     return {"schema": {"type": kind}, "description": what}
 
@@ -334,5 +316,5 @@ def _file(what: str) -> dict[str, Any]:
             "ETag": _header("string", "strong, from the sha256"),
             "Repr-Digest": _header("string", "RFC 9530"),
         },
-        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {kind: {"schema": BYTES} for kind in FILES},
     }

@@ -76,12 +76,11 @@ for (const [path, methods] of Object.entries(paths)) {
   }
 }
 // A problem's type is the address of its line here.
-const types = components.schemas.Problem.properties.type.oneOf;
+const types = components.schemas.ProblemDetails.properties.type["x-titles"];
 byId("problems").append(
-  table("Problems", types.map(({ const: type, title, description }) => [
-    type.split("#")[1] ?? "",
+  table("Problems", Object.entries(types).map(([type, title]) => [
+    type.split("#")[1],
     type,
-    description ?? "",
     title,
   ])),
 );

@@ -1,5 +1,7 @@
 """The description is true: what is served does what it says, whatever is sent."""
 
+import asyncio
+import importlib
 import re
 import signal
 import subprocess
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ..conftest import Service
 from ..processes import Process
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -44,3 +47,50 @@ def test_schemathesis_finds_no_failure(
     shown = "\n".join(line[:500] for line in done.stdout.splitlines())
     assert done.returncode == 0, shown
     assert re.search(r"Tested: (\d+)\n", done.stdout), shown
+
+
+GENERATED = """
+from uuid import UUID
+
+from generated.client import Client
+from generated.api.default import download_export, list_exports, show_export, submit_export
+from generated.models import ExportRequest, ProblemDetails
+
+
+def run(url):
+    with Client(base_url=url) as client:
+        wanted = ExportRequest.from_dict({"query": "select 7 as n"})
+        export = submit_export.sync(client=client, body=wanted)
+        while export.status != "completed":
+            export = show_export.sync(export.job_id, client=client)
+        file = download_export.sync(export.job_id, client=client)
+        listed = list_exports.sync(client=client)
+        missing = show_export.sync(UUID(int=0), client=client)
+        wrong = ExportRequest.from_dict({"query": "select nam"})
+        refused = submit_export.sync(client=client, body=wrong)
+    assert isinstance(missing, ProblemDetails) and isinstance(refused, ProblemDetails)
+    return file.payload.read(), len(listed.exports), missing.status, refused.type_
+"""
+
+
+@pytest.mark.newest
+async def test_a_generated_client_works(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.yml"
+    config.write_text("post_hooks: []\npackage_name_override: generated\n")
+    generate: list[str | Path] = [
+        *(Path(sys.executable).with_name("openapi-python-client"), "generate"),
+        *("--url", f"{service.url}/openapi.json", "--meta", "none"),
+        *("--config", config, "--output-path", tmp_path / "generated"),
+    ]
+    done = await asyncio.to_thread(
+        lambda: subprocess.run(generate, capture_output=True, text=True)
+    )
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout.upper(), done.stdout
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "use_it.py").write_text(GENERATED)
+    use_it = importlib.import_module("use_it")
+    answer = await asyncio.to_thread(use_it.run, service.url)
+    assert answer == (b"n\n7\n", 1, 404, "/docs#refused")
