@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 import psycopg
 from click.shell_completion import get_completion_class
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from yarl import URL
 
 from . import __version__, app, config, logs
@@ -22,7 +24,7 @@ log = logging.getLogger(__package__)
 
 
 class Sections(click.Group):
-    """The commands that run the service, and those that ask one."""
+    """Help lists the commands in sections: clients, the service, and the shell."""
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -31,9 +33,12 @@ class Sections(click.Group):
         shell = {"completion": self.commands["completion"]}
         running = {n: c for n, c in self.commands.items() if n not in asking | shell}
         for heading, section in (
-            ("Ask a server (--url, or CSV_EXPORT_URL)", asking),
-            ("Run one (settings: environment variables; see the README)", running),
-            ("For your shell", shell),
+            ("Use a running service (--url or CSV_EXPORT_URL)", asking),
+            (
+                "Run the service (settings: environment variables; see the README)",
+                running,
+            ),
+            ("Shell", shell),
         ):
             with formatter.section(heading):
                 formatter.write_dl(
@@ -54,34 +59,34 @@ for command in commands.COMMANDS:
 @cli.command()
 def migrate() -> None:
     """Install or update the schema and the two roles."""
-    with _database() as (_, url):
-        _say("schema installed" if schema.migrate(url) else "schema is up to date")
+    with _database() as (settings, url):
+        _say("schema installed" if _migrate(settings, url) else "schema is up to date")
 
 
 @cli.command()
 def seed() -> None:
-    """Fill the demo table users (SEED_ROWS; only what is missing)."""
+    """Fill the demo table users up to SEED_ROWS rows."""
     with _database() as (settings, url):
         _seed(settings, url)
 
 
 @cli.command()
 @click.option(
-    "--slots", type=click.IntRange(0, 64), help="exports at a time; 0: API only"
+    "--slots", type=click.IntRange(0, 64), help="exports at a time; 0 runs only the API"
 )
 def serve(slots: int | None) -> None:
-    """Run the API, and a worker beside it."""
+    """Run the API and a worker in one process."""
     with _database(slots) as (settings, url):
-        schema.migrate(url)
+        _migrate(settings, url)
         asyncio.run(_run(settings, url, serve=True, work=slots != 0))
 
 
 @cli.command()
 @click.option("--slots", type=click.IntRange(1, 64), help="exports at a time")
 def worker(slots: int | None) -> None:
-    """Run a worker alone; any number of them may share a database."""
+    """Run only a worker; any number of workers may share a database."""
     with _database(slots) as (settings, url):
-        schema.migrate(url)
+        _migrate(settings, url)
         asyncio.run(_run(settings, url, serve=False, work=True))
 
 
@@ -89,12 +94,12 @@ def worker(slots: int | None) -> None:
 @click.option(
     "--export", is_flag=True, help="export the default source, with a progress bar"
 )
-@click.option("--once", is_flag=True, help="end after that export")
+@click.option("--once", is_flag=True, help="export as --export does, then exit")
 def up(export: bool, once: bool) -> None:
-    """Do everything: PostgreSQL, schema, seeds, API and worker."""
+    """Start everything: PostgreSQL, schema, demo data, API and worker."""
     with _database() as (settings, url):
-        _say(f"PostgreSQL is ready: psql {_quoted(url)}")
-        schema.migrate(url)
+        _say(f"PostgreSQL is ready: psql {_quoted(_without_password(url))}")
+        _migrate(settings, url)
         _seed(settings, url)
         asyncio.run(
             _run(settings, url, serve=True, work=True, export=export or once, once=once)
@@ -129,7 +134,7 @@ async def _run(
 
 
 async def _export(settings: config.Settings, url: str) -> None:
-    """Export the default source through the API, as any client would."""
+    """Export the default source through the API, like any client."""
     with commands.failing(), live.Bar() as bar:
         async with Client(URL(url)) as client:
             export = await commands.follow(client, await client.submit({}), bar)
@@ -141,9 +146,9 @@ async def _export(settings: config.Settings, url: str) -> None:
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete these commands.
+    """Print a script that completes these commands in SHELL.
 
-    For bash: eval "$(csv-export completion bash)", in ~/.bashrc.
+    For bash, put this into ~/.bashrc: eval "$(csv-export completion bash)"
     """
     made = get_completion_class(shell)
     assert made
@@ -152,7 +157,7 @@ def completion(shell: str) -> None:
 
 @contextmanager
 def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]:
-    """Yield the settings and a database: the one they name, or the embedded one."""
+    """Yield the settings and a conninfo: DATABASE_URL, or that of the embedded server."""
     try:
         logs.start(os.environ.get("LOG_FORMAT", "text").lower())
         settings = config.load()
@@ -175,7 +180,7 @@ def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]
 
 
 def _say(text: str) -> None:
-    """Tell the terminal; or the log, where every line is an object."""
+    """Write *text* to the terminal, or to the log if that is in JSON."""
     if logs.are_json():
         log.info(text)
     else:
@@ -183,18 +188,29 @@ def _say(text: str) -> None:
 
 
 def _failure(text: str) -> Exception | SystemExit:
-    """Return what ends the process with *text* and exit code 1."""
+    """Return an exception that ends the process with *text* and exit code 1."""
     if not logs.are_json():
         return click.ClickException(text)
     log.critical(text)
     return SystemExit(1)
 
 
+def _migrate(settings: config.Settings, url: str) -> bool:
+    own_reader = settings.source_database_url is not None
+    return schema.migrate(url, reader_login=not own_reader)
+
+
 def _seed(settings: config.Settings, url: str) -> None:
     began = time.monotonic()
-    schema.migrate(url)
+    _migrate(settings, url)
     schema.seed(url, settings.seed_rows)
-    _say(f"{settings.seed_rows:,} users are there ({time.monotonic() - began:.1f} s)")
+    seconds = time.monotonic() - began
+    _say(f"demo data is ready: {settings.seed_rows:,} users ({seconds:.1f} s)")
+
+
+def _without_password(conninfo: str) -> str:
+    params: dict[str, Any] = conninfo_to_dict(conninfo)
+    return make_conninfo(**params | {"password": None})
 
 
 def _quoted(conninfo: str) -> str:

@@ -1,8 +1,8 @@
-"""What runs in one process, and how it stops.
+"""Start and stop the parts of one process.
 
-A pool, a listener and a janitor; the HTTP server, the worker, or both.  The
-first SIGTERM or Ctrl-C drains: running exports finish, then everything closes
-in the reverse order.  The second one ends the process at once.
+A process has a pool, a listener and a janitor, and the HTTP server, the worker, or
+both.  The first SIGTERM or Ctrl-C drains: running exports finish, then everything
+closes in reverse order.  A second one ends the process at once.
 """
 
 import asyncio
@@ -33,20 +33,21 @@ from .worker import Worker
 
 log = logging.getLogger(__name__)
 
-API_CONNECTIONS = 8  # to the queue, besides those of the slots
+API_CONNECTIONS = 8  # of the API to the queue, in addition to those of the slots
 
 
 class StartError(Exception):
-    """The process cannot start; the text says why and what to do."""
+    """The process cannot start; the message says why and what to do."""
 
 
 @asynccontextmanager
 async def running(
     settings: Settings, database_url: str, *, serve: bool, work: bool
 ) -> AsyncIterator[str]:
-    """Run the service while the block lasts; yield its URL, if it has one.
+    """Run the service while the block lasts; yield its URL, or "" if it has none.
 
-    Without *serve* that is at most `METRICS_PORT`, with health and metrics alone.
+    If not *serve*, there is a URL only if `METRICS_PORT` is set; it then serves
+    only health and metrics.
     """
     reader = reader_conninfo(settings, database_url)
     async with AsyncExitStack() as stack:
@@ -57,7 +58,7 @@ async def running(
             storage = Directory(settings.exports_dir)
         except OSError as error:
             raise StartError(
-                f"EXPORTS_DIR {settings.exports_dir} cannot be made: {error.strerror}"
+                f"cannot create EXPORTS_DIR {settings.exports_dir}: {error.strerror}"
             ) from error
         pool = open_pool(
             database_url, API_CONNECTIONS * serve + settings.worker_slots + 2
@@ -119,7 +120,10 @@ async def until_stopped() -> None:
     def stop() -> None:
         if stopped.is_set():
             os._exit(130)
-        log.info("stopping: running exports may finish; a second signal ends at once")
+        log.info(
+            "shutting down when running exports have finished;"
+            " a second signal exits at once"
+        )
         stopped.set()
 
     for one in (signal.SIGINT, signal.SIGTERM):
@@ -135,7 +139,7 @@ async def _serve(
     except OSError as error:
         raise StartError(
             f"cannot listen on {host}:{port}: {error.strerror}; "
-            f"set {variable} to another one"
+            f"set {variable} to another port"
         ) from error
 
 

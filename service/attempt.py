@@ -1,9 +1,9 @@
 """One attempt at one export: claimed -> copied -> kept -> completed.
 
-The worker copies in a thread, and a heartbeat beside it keeps the lease.
-Whoever holds the lease owns the partial file.  Once a heartbeat, or the last
-word, says that the lease is lost, the attempt owns nothing: it stops the
-server's statement, removes what it wrote, and ends.
+The copy runs in a thread, and meanwhile heartbeats extend the lease.  The holder
+of the lease owns the partial file.  When a heartbeat or the final report finds
+that the lease is lost, the attempt owns nothing any more: it cancels the server's
+statement, removes its file, and ends.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -24,44 +24,48 @@ from .copying.lanes import Lanes
 from .copying.pump import RowsMissing
 from .copying.statement import MeansAnother, NotASelect
 from .metrics import Metrics
-from .model import Export, ExportError, Receipt, Sliceable
+from .model import Export, ExportError, Receipt, Sliceable, Status
 from .postgres.reader import Sessions
 from .queue.calls import LeaseLost, Queue
 from .storage import CannotCreate, CannotWrite, Directory, Partial
 from .supervision import Backoff, wait
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
-AT_FIRST = 0.05  # seconds in which an export may end without a heartbeat
-BETWEEN_LOOKS = 0.25  # seconds, however often something is announced
+AT_FIRST = 0.05  # seconds without heartbeats: a short export needs none
+BETWEEN_LOOKS = 0.25  # least seconds between heartbeats, with many notifications too
 STOP_EVERY = 0.2  # seconds between cancel requests until the copy has ended
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before the last word is said again
-ROWS_FOR_LANES = 50_000  # that the planner expects: fewer are not worth a thought
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds before the final report is repeated
+ROWS_FOR_LANES = 50_000  # expected rows: with fewer, lanes are not considered
 
-# Also a server that only reads for now, or a function that an upgrade will bring.
+# Errors that may pass.  The last two: a server is read-only during a failover, and
+# an upgrade has not installed a function yet.
 NOT_NOW = (
     psycopg.OperationalError,
     errors.ReadOnlySqlTransaction,
     errors.UndefinedFunction,
 )
-# SQLSTATE classes: connection, rollback, resources, lock, operator, system
+# The beginnings of SQLSTATEs of errors that may pass, and those that will not.
+# Classes: connection, rollback, resources, lock, operator, system, snapshot
 TRANSIENT = ("08", "40", "53", "55P03", "57P", "58", "72")
 CANCELLED = "57014"
 LASTING = ("53400",)  # temp_file_limit
 
 
 class NoAnswer(LeaseLost):
-    """Nobody can tell whether the last word about the export was heard."""
+    """It is not known whether the database received the final report."""
 
 
 class HandedBack(Exception):
-    """The export is handed back, to be run by another worker; the text says why."""
+    """The export is handed back for another worker to run; the message says why."""
 
 
 class TooLong(Exception):
-    """It ran for longer than MAX_EXPORT_DURATION."""
+    """The attempt took longer than MAX_EXPORT_DURATION."""
 
 
+# Errors that are logged without a traceback.
 KNOWN = (
     psycopg.Error,
     NotASelect,
@@ -77,7 +81,7 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class Means:
-    """What every attempt of a worker uses."""
+    """The objects that all attempts of a worker share."""
 
     settings: Settings
     queue: Queue
@@ -90,12 +94,15 @@ class Means:
 
 
 class RunningAttempt:
-    """`run` it once.  Its lease was asked for at *claimed_at*, by `time.monotonic`."""
+    """An attempt that holds its lease; call `run` once.
+
+    *claimed_at* is the `time.monotonic()` from before the claim.
+    """
 
     def __init__(self, means: Means, export: Export, claimed_at: float) -> None:
         assert export.file_path
         self.name = export.file_path
-        self.cannot_create = ""  # why there is no file, if that is the reason
+        self.cannot_create = ""  # why the file could not be created, if so
         self._means = means
         self.export = export
         self._claimed_at = claimed_at
@@ -103,18 +110,18 @@ class RunningAttempt:
         self._began = time.monotonic()
         self._copy: Copy
         self._beating: asyncio.Task[None] | None = None
-        self._look = asyncio.Event()  # at the lease
-        self._hurry = asyncio.Event()  # do not wait before the next look
+        self._look = asyncio.Event()  # send a heartbeat, which also checks the lease
+        self._hurry = asyncio.Event()  # do not wait until BETWEEN_LOOKS has passed
         self._over = asyncio.Event()
 
     def look(self) -> None:
-        """Look at the lease soon: something has changed."""
+        """Check the lease soon: the export may have changed."""
         self._look.set()
 
     async def run(self) -> str:
-        """Copy the export and say the last word about it; return how it ended.
+        """Copy the export and report the outcome to the queue; return the outcome.
 
-        That is "completed", "released", "retried", "failed" or "lost".
+        It is "completed", "released", "retried", "failed" or "lost".
         """
         try:
             try:
@@ -126,9 +133,10 @@ class RunningAttempt:
             except Exception as error:
                 return await self._fail(error)
         except NoAnswer:
-            # It may have been completed.  If not, the janitor finds the file.
+            # The report may have arrived.  If not, the janitor removes the file.
             self._log.warning(
-                "export %s is left to others: nobody answers", self.export.id
+                "export %s: the outcome could not be reported before the lease ended",
+                self.export.id,
             )
         except LeaseLost:
             self._means.storage.delete(self.name)
@@ -138,7 +146,8 @@ class RunningAttempt:
                 self.export.attempt,
             )
         finally:
-            # Not cancelled: that would cost the connection, were it in a query.
+            # The heartbeat is not cancelled: during a query, a cancellation would
+            # cost the connection.
             self._over.set()
             self._look_now()
             if self._beating:
@@ -146,7 +155,7 @@ class RunningAttempt:
         return "lost"
 
     async def _copied(self) -> Partial:
-        """Return the whole file, on disk; else raise why there is none."""
+        """Return the complete file, on disk; raise the reason if there is none."""
         settings = self._means.settings
         self._copy = Copy(
             self._means.sessions,
@@ -162,7 +171,8 @@ class RunningAttempt:
         loop = asyncio.get_running_loop()
         copying = loop.run_in_executor(self._means.threads, self._write, loop)
         timed_out = False
-        # Most are over by then; and our own claim, announced too, is heard.
+        # By then, most exports have ended, and the notification of our own claim
+        # has arrived.
         await asyncio.wait({copying}, timeout=AT_FIRST)
         if not copying.done():
             self._beating = asyncio.create_task(self._keep_lease())
@@ -195,7 +205,10 @@ class RunningAttempt:
         raise error
 
     async def _slices(self) -> Sliceable | None:
-        """Return how to cut what is large; else, or if nobody can tell, nothing."""
+        """Return how to divide a large table; None if it is small or cannot be divided.
+
+        None also if the database does not answer: lanes are only an optimization.
+        """
         lanes, expected = self._means.settings.lanes, self.export.estimated_rows
         if lanes > 1 and expected >= ROWS_FOR_LANES:
             with suppress(psycopg.Error):
@@ -208,7 +221,7 @@ class RunningAttempt:
             return self._write_once(loop, by_lanes=True)
         except LanesFailed as error:
             self._log.warning(
-                "export %s: copied by one stream, as lanes cannot: %s",
+                "export %s: copying in one stream, because lanes failed: %s",
                 self.export.id,
                 error,
             )
@@ -219,7 +232,8 @@ class RunningAttempt:
     ) -> Partial:
         with self._means.storage.create(self.name) as partial:
             self._copy.run(partial.write, by_lanes=by_lanes)
-            # The server shows no figures any more: those of the row must be the last.
+            # The COPY has ended, so the server no longer shows its figures: a
+            # heartbeat has to write the final ones to the row.
             loop.call_soon_threadsafe(self._look_now)
             partial.keep()
         return partial
@@ -235,9 +249,10 @@ class RunningAttempt:
         self._look.set()
 
     async def _keep_lease(self) -> None:
-        """Extend the lease until the attempt is over, or until it is lost, or may be.
+        """Extend the lease until the attempt is over, or the lease is or may be lost.
 
-        By this clock it ends no later than by the database's.
+        Its end is counted from before each request was sent, so it is never later
+        here than in the database.
         """
         settings, asked = self._means.settings, self._claimed_at
         until = asked + settings.lease
@@ -284,11 +299,10 @@ class RunningAttempt:
         return "released"
 
     async def _fail(self, error: Exception) -> str:
-        transient = is_transient(error)
-        await self._insist(
+        status = await self._insist(
             self._means.queue.fail,
             describe(error),
-            transient,
+            is_transient(error),
             self._copy.rows,
             self._copy.bytes,
         )
@@ -299,14 +313,14 @@ class RunningAttempt:
             error,
             exc_info=None if isinstance(error, KNOWN) else error,
         )
-        return "retried" if transient else "failed"
+        return "retried" if status is Status.PENDING else "failed"
 
     async def _insist(
-        self, say: Callable[..., Awaitable[None]], *result: object
-    ) -> None:
-        """Say the last word about the export, again while the database is away.
+        self, say: Callable[..., Awaitable[Answer]], *result: object
+    ) -> Answer:
+        """Report the outcome with *say*; repeat it while the database is unreachable.
 
-        All of them may be repeated.  After the length of a lease somebody else
+        Every report may be repeated.  After the length of a lease another worker
         may have the export: raise `NoAnswer`.
         """
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
@@ -317,21 +331,23 @@ class RunningAttempt:
                         return await say(self.export, *result)
                     except NOT_NOW as error:
                         self._log.warning(
-                            "export %s: cannot tell: %s", self.export.id, error
+                            "export %s: cannot report the outcome, trying again: %s",
+                            self.export.id,
+                            error,
                         )
                     await backoff.pause()
         raise NoAnswer
 
 
 def about(export: Export) -> logging.LoggerAdapter[logging.Logger]:
-    """Return the log, in which each line carries the export's id and attempt."""
+    """Return a logger that adds the export's id and attempt to every line."""
     return logging.LoggerAdapter(
         log, {"export": str(export.id), "attempt": export.attempt}
     )
 
 
 def describe(error: Exception) -> ExportError:
-    """Say what went wrong; in PostgreSQL's own words if it was PostgreSQL."""
+    """Return the error to store: PostgreSQL's own message, if it produced one."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return ExportError(
             message=error.diag.message_primary,
@@ -347,14 +363,14 @@ def describe(error: Exception) -> ExportError:
 
 
 def is_transient(error: Exception) -> bool:
-    """May the same export succeed when it is tried again later?
+    """Return whether the same export may succeed when it is tried again later.
 
-    Yes when the server, the network or the disk was at fault; no when the
+    It may if the server, the network or the disk was at fault, but not if the
     SELECT, its rights or a limit was.
     """
     if isinstance(error, psycopg.OperationalError):
         code = error.sqlstate
-        if code == CANCELLED:  # by somebody else; or its own time is up
+        if code == CANCELLED:  # by somebody, or by a timeout such as statement_timeout
             return "timeout" not in (error.diag.message_primary or "")
         return code is None or code.startswith(TRANSIENT) and code not in LASTING
     return isinstance(error, (OSError, NotThereYet, RowsMissing))

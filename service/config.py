@@ -34,8 +34,9 @@ class Settings(BaseSettings):
     possible. Default: the embedded PostgreSQL."""
 
     source_database_url: str | None = None
-    """Where the data is, if elsewhere: with a user that may read it. It may be a
-    replica. Default: `DATABASE_URL`, as `csv_reader`."""
+    """Where the data is, if elsewhere, perhaps on a replica. Exports run as the user
+    named here: name `csv_reader`, or a role that may do no more. Default:
+    `DATABASE_URL`, as `csv_reader`."""
 
     listen_database_url: str | None = None
     """For `LISTEN`, which does not work through transaction poolers: the server

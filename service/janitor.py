@@ -1,7 +1,7 @@
-"""Rescue exports whose worker was lost, and remove files that nobody refers to.
+"""Rescue exports whose worker was lost, and remove files that no export refers to.
 
-Every process may run one; the SQL functions let each row be rescued once, and
-tell debris from what is still in use.
+Every process may run a janitor: the SQL functions make sure that each row is
+rescued once, and that no file in use counts as debris.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from .storage import Directory
 
 log = logging.getLogger(__name__)
 
-SWEEPS = 10  # leases between looks at all files
+SWEEPS = 10  # leases between two searches for unused files
 BETWEEN = 0.1  # seconds between batches
 
 
@@ -37,10 +37,10 @@ class Janitor:
         self._history = timedelta(seconds=settings.history)
 
     async def run(self) -> None:
-        """Look after the exports for ever, twice in a lease; after files more seldom."""
+        """Clean up until cancelled: exports twice per lease, files less often."""
         while True:
             try:
-                # Who was rescued from has left a partial behind.
+                # A lost worker has left a partial file: search for it at once.
                 if await self._rescue() or self._due():
                     self._swept = time.monotonic()
                     await self._prune()
@@ -65,17 +65,19 @@ class Janitor:
         return len(rescued)
 
     async def _prune(self) -> None:
-        """Forget what ended longer ago than HISTORY, some at a time."""
+        """Delete exports that ended more than HISTORY ago, in batches."""
         while self._history and await self._queue.prune(self._history):
             await asyncio.sleep(BETWEEN)
 
     async def _sweep(self) -> None:
-        # The files first: an export is claimed before its partial is made.
+        # List the files before the exports are read.  An export is claimed before its
+        # file is created, so every file in this list belongs to an older claim.
         found = await asyncio.to_thread(lambda: list(self._storage.list()))
         if not found:
             return
         debris = await self._queue.debris(sorted({name for name, _, _ in found}))
         for name, entry, age in found:
+            # A file of an export that is not known here may be another database's.
             if name in debris and (debris[name] or 0 < self._retention < age):
                 log.info("removing %s: no export refers to it", entry)
                 with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""How the process logs: lines of text, or a JSON object on each line."""
+"""Set up logging: as lines of text, or as one JSON object per line."""
 
 import logging
 import re
@@ -9,14 +9,15 @@ from pythonjsonlogger.json import JsonFormatter
 
 log = logging.getLogger(__name__)
 
-# What a terminal obeys, and all that may begin a line.
+# Characters that control a terminal, or that may begin a new line.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class PlainFormatter(logging.Formatter):
-    """What others wrote can neither begin a line nor colour it.
+    """Write each record as one line, with control characters escaped.
 
-    A record is one line; those of its trace, if it has one, begin with blanks.
+    So text from outside can neither begin a line of its own nor control the
+    terminal.  The lines of a traceback are indented.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -32,13 +33,18 @@ def _escaped(text: str) -> str:
 
 
 def start(how: str) -> None:
-    """Log to standard error, as "text" or "json"; a trace of the end, too."""
+    """Log to standard error as *how* says, "text" or "json".
+
+    In JSON, warnings and the exception that ends the process are log lines, too.
+    """
     handler = logging.StreamHandler()
     if how == "json":
         handler.setFormatter(
             JsonFormatter("{asctime}{levelname}{name}{message}", style="{")
         )
-        sys.excepthook = lambda *error: log.critical("unforeseen", exc_info=error)
+        sys.excepthook = lambda *error: log.critical(
+            "unhandled exception", exc_info=error
+        )
         logging.captureWarnings(True)
     else:
         handler.setFormatter(
@@ -49,6 +55,6 @@ def start(how: str) -> None:
 
 
 def are_json() -> bool:
-    """Is every line an object?"""
+    """Return whether log lines are JSON objects."""
     handlers = logging.getLogger().handlers
     return any(isinstance(one.formatter, JsonFormatter) for one in handlers)

@@ -335,6 +335,8 @@ class Depth:
 
 
 class SourceColumn(Described):
+    """A column of a relation that can be exported."""
+
     name: str
     """The name of the column."""
 

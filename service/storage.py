@@ -1,8 +1,8 @@
-"""Whole files or none, in a directory.
+"""Write files to a directory, each of them completely or not at all.
 
-A file is written under a hidden name, flushed to the disk, then renamed, and
-the rename flushed as well: whatever dies, a name is either absent or names all
-of its bytes.
+A file is written under a hidden name, flushed to the disk, and renamed; the rename
+is flushed, too.  After any crash, a name either does not exist or has all bytes of
+its file.
 """
 
 import errno
@@ -16,21 +16,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-FLUSH_EVERY = 16 * 1024 * 1024  # bytes
+FLUSH_EVERY = 16 * 1024 * 1024  # bytes between requests to write to the disk
 ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 OURS = re.compile(rf"({ID}-\d+\.[a-z.]+)|\.({ID}-\d+\.[a-z.]+)\.partial")
 
 
 class CannotCreate(Exception):
-    """No file can be made here: that is the directory's fault, not the export's."""
+    """No file can be created: a problem of the directory, not of the export."""
 
 
 class CannotWrite(OSError):
-    """A file that was begun cannot be written, or kept."""
+    """A file was created, but cannot be written or kept."""
 
 
 class Directory:
-    """The exports directory.  Names are ours, `<id>-<attempt>.csv`, never a client's."""
+    """The exports directory.
+
+    File names are `<id>-<attempt>.csv` and the like; clients never choose them.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -44,17 +47,17 @@ class Directory:
         return Partial(self.root, name)
 
     def delete(self, name: str) -> None:
-        """Remove the file *name*; no matter if it is gone, or cannot be removed.
+        """Remove the file *name*, if it exists and can be removed.
 
-        The janitor will find it.
+        If not, the janitor removes it later.
         """
         with suppress(OSError):
             self.path(name).unlink()
 
     def list(self) -> Iterator[tuple[str, str, float]]:
-        """Yield the file that each entry of ours is, or will be, the entry, and its age.
+        """Yield each of our files: its final name, its present name, and its age.
 
-        The age is that of the last write, in seconds.
+        The age is the number of seconds since the last write.
         """
         with os.scandir(self.root) as entries:
             for entry in entries:
@@ -64,9 +67,9 @@ class Directory:
                         yield ours[1] or ours[2], entry.name, age
 
     def free(self) -> int:
-        """Return how many bytes could still be written; raise `OSError` if none can."""
+        """Return the free bytes; raise `OSError` if the directory cannot be used."""
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
-            # It tells why, if it knows.
+            # This may raise a more precise error than the next line.
             os.stat(self.root)
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         disk = os.statvfs(self.root)
@@ -74,9 +77,9 @@ class Directory:
 
 
 class Partial:
-    """A file being written, in a `with` block that removes it unless it is kept.
+    """A file being written.  Its `with` block removes it, unless `keep` was called.
 
-    `bytes` and `sha256` are those of what was written so far.
+    `bytes` and `sha256` are those of the bytes written so far.
     """
 
     def __init__(self, root: Path, name: str) -> None:
@@ -85,7 +88,7 @@ class Partial:
         self._path = root / f".{name}.partial"
         self._digest = hashlib.sha256()
         self._fd = -1
-        self._flushing = 0  # bytes that the kernel has begun to write to the disk
+        self._flushing = 0  # bytes that the kernel was asked to write to the disk
         self.bytes = 0
 
     @property
@@ -100,7 +103,7 @@ class Partial:
         return self
 
     def write(self, block: bytes | memoryview) -> None:
-        """Append *block*; raise `CannotWrite` when the disk is full, or gone."""
+        """Append *block*; raise `CannotWrite` if the disk is full or fails."""
         try:
             with memoryview(block) as rest:
                 while rest:
@@ -113,10 +116,10 @@ class Partial:
             self._begin_to_flush()
 
     def _begin_to_flush(self) -> None:
-        """Have the kernel write what it has, while more is coming: `keep` waits less."""
+        """Make the kernel start writing to the disk now, so that `keep` waits less."""
         if hasattr(os, "posix_fadvise"):
             size = self.bytes - self._flushing
-            # Of pages that are still dirty it begins the writing, and no more.
+            # Dirty pages are not dropped: the kernel only starts to write them.
             os.posix_fadvise(self._fd, self._flushing, size, os.POSIX_FADV_DONTNEED)
         self._flushing = self.bytes
 
@@ -140,5 +143,5 @@ class Partial:
         trace: TracebackType | None,
     ) -> None:
         os.close(self._fd)
-        with suppress(OSError):  # it was kept; or the janitor will find it
+        with suppress(OSError):  # it was renamed, or the janitor removes it later
             self._path.unlink()

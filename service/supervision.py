@@ -9,14 +9,13 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-AGAIN = 1.0  # seconds
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a task starts again
-# Seconds after which a task that fails counts as failing for the first time.
-WELL = 60.0
+AGAIN = 1.0  # seconds until a task that goes on is cancelled again
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a task is restarted
+WELL = 60.0  # seconds of running after which a failure gets the first pause again
 
 
 class Backoff:
-    """Pauses between attempts: the *first*, then twice as long each time."""
+    """Pauses between attempts: *first* seconds, then doubled up to *longest*."""
 
     def __init__(self, first: float, longest: float) -> None:
         self._first = first
@@ -24,11 +23,11 @@ class Backoff:
         self.seconds = first  # of the next pause
 
     def reset(self) -> None:
-        """Begin anew: an attempt has succeeded."""
+        """Go back to the first pause, after an attempt has succeeded."""
         self.seconds = self._first
 
     async def pause(self, unless: asyncio.Event | None = None) -> None:
-        """Wait, but no longer than until *unless* is set."""
+        """Wait for the next pause, or until *unless* is set."""
         seconds = self.seconds
         self.seconds = min(seconds * 2, self._longest)
         if unless:
@@ -40,9 +39,9 @@ class Backoff:
 async def supervise(
     name: str, run: Callable[[], Awaitable[None]], failed: Callable[[], None]
 ) -> None:
-    """Run *run* until it returns; log what it raises, and start it again after a pause.
+    """Call *run* until it returns; after an error, log it, pause, and call it again.
 
-    *failed* is called each time.
+    *failed* is called after each error.
     """
     backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
     while True:
@@ -52,7 +51,7 @@ async def supervise(
         except Exception:
             if time.monotonic() - began > WELL:
                 backoff.reset()
-            log.exception("%s failed; it starts again in %g s", name, backoff.seconds)
+            log.exception("%s failed; restarting it in %g s", name, backoff.seconds)
             failed()
         await backoff.pause()
 
@@ -65,10 +64,10 @@ async def wait(event: asyncio.Event, seconds: float) -> None:
 
 
 async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel *task* and return when it is over, however it went.
+    """Cancel *task* and return when it has ended, whether it failed or not.
 
-    A cancellation that meets psycopg in a query can come out as a database
-    error, which a loop takes for one more reason to go on; hence again.
+    The cancellation is repeated: during a query, psycopg may turn it into a
+    database error, and a task that handles such errors goes on.
     """
     while not task.done():
         task.cancel()

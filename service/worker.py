@@ -1,4 +1,4 @@
-"""Slots that claim exports and run them; see `attempt` for the way of one."""
+"""Claim exports and run several at a time, in slots; `attempt` runs each of them."""
 
 import asyncio
 import logging
@@ -24,17 +24,17 @@ from .supervision import Backoff, wait
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.002  # seconds, if other slots are busy meanwhile
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds, while the database refuses claims
-PAUSE_WITHOUT_FILE = 5.0  # seconds, after a file that could not be made
-LOOK_EVERYWHERE = 1.0  # seconds between claims that look below the floors
+GATHER = 0.002  # seconds in which slots become free together, while others are busy
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds after a claim has failed
+PAUSE_WITHOUT_FILE = 5.0  # seconds after a file could not be created
+LOOK_EVERYWHERE = 1.0  # seconds between claims that also search below the floors
 
 
 class Worker:
-    """`settings.worker_slots` slots; `run` returns once `drain` was called.
+    """Run up to `settings.worker_slots` exports at a time, until it is drained.
 
-    Draining claims nothing more, lets running exports finish for
-    `settings.drain_timeout`, and hands the rest back.
+    A draining worker claims nothing more.  It lets running exports finish for
+    `settings.drain_timeout`, and hands the others back; then `run` returns.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Worker:
         metrics.slots.set(settings.worker_slots)
         self._draining = asyncio.Event()
         self._late = asyncio.Event()
-        self._wake = asyncio.Event()  # something to claim, a free slot, or the end
-        self._busy = 0  # slots
+        self._wake = asyncio.Event()  # there is work, or a free slot, or we drain
+        self._busy = 0  # number of slots in use
         self._running: set[RunningAttempt] = set()
-        # by priority: the run_at of what was claimed last
+        # for each priority, the run_at of the export claimed last
         self._floors: list[datetime | None] = [None] * PRIORITIES
         self._looked_everywhere = 0.0
         self._no_room = False
-        self._cannot_create = ""  # why the last attempt got no file
+        self._cannot_create = ""  # why the last attempt could not create its file
 
     async def run(self) -> None:
         forget = [
@@ -91,7 +91,7 @@ class Worker:
             await asyncio.to_thread(means.lanes.close)
 
     def drain(self) -> None:
-        """Begin to shut down; see the class."""
+        """Begin to drain; see the class."""
         self._draining.set()
         self._wake.set()
         asyncio.get_running_loop().call_later(
@@ -107,12 +107,12 @@ class Worker:
                 attempt.look()
 
     async def _fill(self, slots: asyncio.TaskGroup, means: Means) -> None:
-        """Keep the slots busy with what can be claimed, until it is time to drain."""
+        """Claim exports for the free slots, until draining begins."""
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while not self._draining.is_set():
-            if self._busy > 1:  # Slots that become free together are filled together.
+            if self._busy > 1:  # Fill slots that become free together with one claim.
                 await asyncio.sleep(GATHER)
-            # Cleared before the claim: what is announced during it is not missed.
+            # Clear it before the claim, to keep a notification that arrives meanwhile.
             self._wake.clear()
             free = self._settings.worker_slots - self._busy
             if not free:
@@ -144,7 +144,7 @@ class Worker:
                 outcome = await attempt.run()
             self._metrics.attempts.labels(outcome).inc()
         except Exception:
-            # Its lease runs out, and it is rescued; the others are left alone.
+            # The export is rescued when its lease expires; other slots go on.
             self._metrics.task_failures.labels("export").inc()
             id = attempt.export.id
             about(attempt.export).exception("export %s failed unexpectedly", id)
@@ -155,7 +155,7 @@ class Worker:
             self._wake.set()
 
     async def _is_room(self) -> bool:
-        """Is there enough space on the disk?  If not, wait a little."""
+        """Return whether files can be written; if not, wait a little first."""
         try:
             free = self._storage.free()
             full = free < self._settings.min_free_disk
@@ -164,7 +164,8 @@ class Worker:
             problem = f"the exports cannot be written: {error.strerror}"
         patience = min(1.0, self._settings.poll_interval)
         if self._cannot_create:
-            # Others may have better luck: they find it before we try again.
+            # Wait longer, so that another worker, which may be able to create the
+            # file, claims the export first.
             problem, self._cannot_create = self._cannot_create, ""
             patience = PAUSE_WITHOUT_FILE
         if problem and not self._no_room:
@@ -175,7 +176,7 @@ class Worker:
         return not problem
 
     async def _claim(self, everywhere: bool, limit: int) -> list[Export]:
-        """Claim from the floors upward, or *everywhere*; see `claim_export`."""
+        """Claim at or above the floors, or *everywhere*; see `claim_export`."""
         if everywhere:
             self._looked_everywhere = time.monotonic()
         floors = None if everywhere else self._floors
@@ -190,7 +191,7 @@ class Worker:
         return claimed
 
     async def _idle_for(self, everywhere: bool) -> float:
-        """How long to wait for a notification, having found nothing."""
+        """Return how long to wait for a notification after a claim found nothing."""
         poll = self._settings.poll_interval
         if not everywhere:
             return min(poll, LOOK_EVERYWHERE)

@@ -79,4 +79,5 @@ select not exists (select from exports_migrations where name = '0006-long-histor
 \ir functions/trim_query.sql
 \ir views.sql
 \ir triggers.sql
+\ir comments.sql
 commit;

@@ -1,7 +1,7 @@
 -- Two login roles, shared by every installation in the cluster.
 --
 -- csv_service owns the queue.  csv_reader runs the exported SELECTs and owns
--- nothing but one function, so that GRANT is the allow-list:
+-- nothing but three functions, so that GRANT is the allow-list:
 --
 --     grant select on orders to csv_reader;    -- publishes the table
 --

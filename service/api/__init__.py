@@ -1,4 +1,4 @@
-"""The HTTP interface: routes that end in one call of the queue."""
+"""The HTTP interface: most handlers make one call to the queue."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +19,11 @@ from . import (
 from .keys import FEED, PREVIEWS, SETTINGS
 from .previews import Previews
 
-OTHERS_IN_BODY = 1024 * 1024  # bytes of a request besides its query
+OTHERS_IN_BODY = 1024 * 1024  # bytes of a request in addition to its query
 
 
 def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
-    """Return the application; *resources* are those of `keys`."""
+    """Return the application; *resources* maps the keys in `keys` to their objects."""
     app = create_monitor(resources)
     app[PREVIEWS] = Previews()
     app.on_shutdown.append(_end_streams)
@@ -36,7 +36,7 @@ def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
 
 
 def create_monitor(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
-    """Return what a worker alone has to say: health and metrics."""
+    """Return the application of a worker without an API: health and metrics."""
     app = web.Application(
         middlewares=[problems.middleware],
         # JSON may escape each character of a query.

@@ -1,4 +1,4 @@
-"""Connections of clients: how many, for how long, and what comes in that is no HTTP."""
+"""Limit the number and duration of client connections; answer what is not HTTP."""
 
 import asyncio
 import logging
@@ -15,21 +15,22 @@ from .problems import Problem
 
 log = logging.getLogger(__name__)
 
-CLOSING = 5.0  # seconds in which open requests may end
-SILENCE = 75.0  # seconds between requests, or until one has all of its headers
-UNREAD = 120_000  # milliseconds in which a client takes nothing of what is sent
-DESCRIPTORS = 65_536  # wanted
-RESERVED = 128  # descriptors that are for the workers, the database and the rest
-FEWEST = 4  # connections, however few descriptors there are
+CLOSING = 5.0  # seconds for open requests to end at shutdown
+SILENCE = 75.0  # seconds between requests, or until all headers of one have arrived
+UNREAD = 120_000  # milliseconds until a client that reads nothing is disconnected
+DESCRIPTORS = 65_536  # file descriptors that we ask the kernel for
+RESERVED = 128  # descriptors kept for the workers, the database and everything else
+FEWEST = 4  # connections that are allowed even with very few descriptors
 
 
 @asynccontextmanager
 async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
     """Serve *app* while the block lasts; yield its URL.
 
-    A connection may have a file open.  So there are half as many as the process
-    may have descriptors, `RESERVED` ones left out; more are answered 503 and closed.
-    Raises `OSError` if *port* cannot be listened on.
+    Each connection may also have a file open, so the limit of connections is half
+    the number of descriptors that the process may have, less `RESERVED`.  Further
+    connections are answered 503 and closed.  Raises `OSError` if the server cannot
+    listen on *port*.
     """
     runner = web.AppRunner(app, shutdown_timeout=CLOSING)
     await runner.setup()
@@ -55,7 +56,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
         )
         try:
             for one in listening.sockets:
-                if hasattr(socket, "TCP_USER_TIMEOUT"):  # what is accepted inherits it
+                if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted sockets inherit it
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD)
             await listening.start_serving()
             host, port = listening.sockets[0].getsockname()[:2]
@@ -67,7 +68,10 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[s
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's, but what is no HTTP is answered as all else, and not logged as ours."""
+    """aiohttp's handler, but with a problem as the answer to what is not HTTP.
+
+    Such a request is not logged as an error of ours.
+    """
 
     __slots__ = ()
 
@@ -84,14 +88,14 @@ class _Connection(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             problem = Problem(431, "The URL or a header is longer than 8,190 bytes.")
         else:
-            problem = Problem(400, "This is no HTTP request that can be read.")
+            problem = Problem(400, "The request is not valid HTTP.")
         answer = problem.response()
         answer.force_close()
         return answer
 
 
 class _Refusal(asyncio.Protocol):
-    """Says that there are too many, and closes."""
+    """Answer that there are too many connections, and close."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -107,7 +111,7 @@ class _Refusal(asyncio.Protocol):
 
 
 def _raise_limit() -> int:
-    """Have as many descriptors as we may, up to `DESCRIPTORS`; return how many."""
+    """Raise the limit of descriptors as far as allowed, up to `DESCRIPTORS`; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY in (soft, hard):
         return DESCRIPTORS if soft == resource.RLIM_INFINITY else soft

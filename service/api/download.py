@@ -1,9 +1,9 @@
-"""Send a file that never changes, by RFC 9110.
+"""Send a file that never changes, as RFC 9110 specifies.
 
-aiohttp's `FileResponse` does the sending, with sendfile.  It derives its own
-ETag from the modification time, answers 206 to a stale `If-Range` and 416 to
-units it does not know; so the preconditions are settled here, and it is given
-a request in which only a satisfiable `Range` is left.
+aiohttp's `FileResponse` sends it, with sendfile.  But it derives an ETag of its
+own from the modification time, answers 206 to a stale `If-Range`, and 416 to
+unknown range units.  So the conditional headers are evaluated here, and
+`FileResponse` receives a request in which only a satisfiable `Range` is left.
 """
 
 import base64
@@ -32,12 +32,12 @@ ONE_RANGE = re.compile(
 
 
 def unreadable(path: Path, size: int) -> str | None:
-    """Return why the file cannot be served as the whole that it was, if so."""
+    """Return why the file cannot be served completely, or None if it can."""
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        return f"{path} is not there: do all processes share EXPORTS_DIR?"
+        return f"{path} does not exist: do all processes share EXPORTS_DIR?"
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
     return None if found == size else f"{path} has {found} bytes instead of {size}"
@@ -61,7 +61,7 @@ def send_file(
         "X-Content-Type-Options": "nosniff",
     }
     if not _matches(request.if_match, etag, weakly=False, absent=True):
-        raise Problem(412, "The file is another one.")
+        raise Problem(412, "The file does not match If-Match.")
     if _matches(request.if_none_match, etag, weakly=True, absent=False):
         unchanged = web.Response(
             status=304, headers={hdrs.CACHE_CONTROL: "private, no-cache"}
@@ -80,25 +80,28 @@ def send_file(
 
 
 class _Download(web.FileResponse):
-    """A file, sent for the headers that are left of the request's."""
+    """A `FileResponse` that sees `request_headers` in place of the request's own."""
 
     request_headers: CIMultiDict[str]
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         try:
             return await super().prepare(request.clone(headers=self.request_headers))
-        except TimeoutError as error:  # of the kernel: they take nothing, see `UNREAD`
+        except TimeoutError as error:  # the client reads nothing; see `UNREAD`
             raise ConnectionResetError(*error.args) from error
 
 
 async def set_etag(_request: web.Request, response: web.StreamResponse) -> None:
-    """Replace the ETag that `FileResponse` made by the one of the content."""
+    """Replace the ETag made by `FileResponse` with that of the content."""
     if CONTENT_ETAG in response:
         response.etag = response[CONTENT_ETAG]
 
 
 def _attachment(name: str) -> str:
-    """Suggest *name*, in ASCII for old clients and in UTF-8 for all others (RFC 6266)."""
+    """Return a header that suggests *name*: in ASCII for old clients, and in UTF-8.
+
+    See RFC 6266.
+    """
     plain = re.sub(r"[^\w .()+-]", "_", name, flags=re.ASCII)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
@@ -115,16 +118,16 @@ def _matches(
 
 
 def _wants_range(request: web.Request, etag: ETag, size: int) -> bool:
-    """Is there one range to send?  Raises 416 if it lies outside the file."""
+    """Return whether to send a single range; raise 416 if it is outside the file."""
     asked = ONE_RANGE.fullmatch(request.headers.get(hdrs.RANGE, ""))
     if request.method != hdrs.METH_GET or not asked:
         return False  # other units, and several ranges, are ignored: RFC 9110, 14.2
     condition = request.headers.get(hdrs.IF_RANGE)
     if condition is not None and condition.strip() != f'"{etag.value}"':
-        return False  # the client has a part of something else: send it all
+        return False  # the client has a part of another file: send the whole file
     first, last, suffix = asked.groups()
     if first and last and int(last) < int(first):
-        return False  # invalid, hence ignored
+        return False  # an invalid range is ignored
     if (int(first) >= size) if first else (int(suffix) == 0 or size == 0):
         raise Problem(
             416,

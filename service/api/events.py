@@ -1,4 +1,4 @@
-"""Server-Sent Events (WHATWG): the exports as they change, one or all."""
+"""Server-Sent Events (WHATWG) for the changes of one export, or of all."""
 
 import asyncio
 from uuid import UUID
@@ -17,7 +17,7 @@ RETRY = b"retry: 3000\n\n"
 COMMENT_EVERY = 15.0  # seconds
 PATIENCE = 30.0  # seconds for one write
 PIECE = 32 * 1024  # bytes of one write
-STREAMS = 10_000  # at most
+STREAMS = 10_000  # the limit for one process
 
 
 @routes.get("/events", allow_head=False)
@@ -36,7 +36,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
 
 async def _stream(request: web.Request, id: UUID | None) -> web.StreamResponse:
     if request.transport is None:
-        return web.Response()  # to nobody: they went away
+        return web.Response()  # the client has already disconnected
     response = EventSourceResponse(
         ping_interval=COMMENT_EVERY, send_timeout=PATIENCE, sep="\n"
     )
@@ -55,14 +55,15 @@ async def _stream(request: web.Request, id: UUID | None) -> web.StreamResponse:
         await response.prepare(request)
         async with response:
             await response.write(RETRY)
-            # The bytes are the same for everybody: `response.send` would make them anew.
+            # All subscribers share the same bytes; `response.send` would encode them
+            # again for each.
             async for chunk in subscriber:
                 for at in range(0, len(chunk), PIECE):
-                    # Each is waited for: what is not sent yet would be copied.
+                    # Wait for each piece: a transport copies what it cannot send yet.
                     async with asyncio.timeout(PATIENCE):
                         await response.write(memoryview(chunk)[at : at + PIECE])
     except (ConnectionError, TimeoutError):
-        pass  # they went away, or do not read
+        pass  # the client has disconnected, or does not read
     finally:
         events.unsubscribe(subscriber)
     return response

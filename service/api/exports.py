@@ -1,4 +1,4 @@
-"""Submit, watch, cancel, download."""
+"""The resource /exports: submit, list, show, cancel, retry, download and delete."""
 
 import asyncio
 import base64
@@ -64,7 +64,7 @@ async def submit(request: web.Request) -> web.Response:
             export = await request.app[QUEUE].submit(values, key)
     except KeyReused:
         raise Problem(
-            "key-reused", "This Idempotency-Key came with another request before."
+            "key-reused", "This Idempotency-Key was used for another request before."
         ) from None
     headers = {"Location": f"/exports/{export.id}", "Retry-After": "1"}
     return _json(export, status=202, headers=headers)
@@ -114,7 +114,8 @@ async def retry(request: web.Request) -> web.Response:
     if before.status not in (Status.FAILED, Status.CANCELLED):
         raise Problem(
             "ended" if before.ended else "not-ended",
-            f"The export is {before.status}: only what ended without a file can be retried.",
+            f"The export is {before.status}; only failed and cancelled exports can be"
+            " retried.",
         )
     await request.app[QUEUE].retry(before.id)
     return _json(await find(request), status=202, headers={"Retry-After": "1"})
@@ -144,7 +145,7 @@ async def download(request: web.Request) -> web.StreamResponse:
         log.error("export %s is completed, but %s", export.id, problem)
         raise Problem(
             503,
-            "The file cannot be read here; it has been logged.",
+            "This server cannot read the file; the reason has been logged.",
             headers={"Retry-After": "30"},
         )
     return send_file(
@@ -173,7 +174,7 @@ async def _wanted(request: web.Request) -> ExportRequest:
     if body and request.content_type != "application/json":
         raise Problem(
             415,
-            "The body is JSON; say so: Content-Type: application/json.",
+            "The body must be JSON, with Content-Type: application/json.",
             headers={"Accept": "application/json"},
         )
     with refusing():
@@ -184,13 +185,13 @@ async def _wanted(request: web.Request) -> ExportRequest:
     if wanted.query and len(wanted.query.encode()) > most:
         raise Problem(
             "invalid",
-            f"query: it is longer than {most:,} bytes, which is MAX_QUERY_BYTES",
+            f"query: longer than MAX_QUERY_BYTES, which is {most:,} bytes",
         )
     return wanted
 
 
 def _parsed(body: bytes) -> Any:
-    """Return the JSON of *body*, with all digits of its numbers."""
+    """Parse *body* as a JSON object; keep all digits of its numbers."""
     try:
         parsed = json.loads(
             body,
@@ -198,7 +199,7 @@ def _parsed(body: bytes) -> Any:
             parse_constant=_refuse_constant,
             object_pairs_hook=_members,
         )
-        if b"\\u" in body:  # the halves of a pair alone are no text
+        if b"\\u" in body:  # raise for lone surrogates, which cannot be encoded
             json.dumps(parsed, ensure_ascii=False, default=str).encode()
     except (ValueError, RecursionError) as error:
         raise Problem("malformed", f"The body is not JSON: {error}.") from None
@@ -212,7 +213,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there more than once")
+        raise ValueError(f"the member {twice!r} occurs more than once")
     return members
 
 
@@ -221,7 +222,7 @@ def _refuse_constant(name: str) -> None:
 
 
 async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response:
-    """Answer with what the export would be; nothing is stored."""
+    """Answer with the SELECT, its columns and its first rows; store nothing."""
     export = await request.app[QUEUE].dry_run(values)
     try:
         columns, rows = await request.app[PREVIEWS].make(
@@ -235,14 +236,14 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
     except QueryCanceled:
         raise Problem(
             "slow-preview",
-            f"The first rows are not found within {preview.PATIENCE:g} seconds."
-            " The export can be started all the same.",
-            hint="An index on what is filtered or sorted by may help; so does no order.",
+            f"The first rows were not found within {preview.PATIENCE:g} seconds."
+            " The export can still be started.",
+            hint="An index on the filtered and sorted columns may help, or no sorting.",
         ) from None
     shown = Preview(
         select=export.sql_text,
         estimated_rows=export.estimated_rows,
-        # Named as in the rows, where no name can stand twice.
+        # Duplicate names are numbered as in the rows, which are JSON objects.
         columns=[
             column.model_dump() | {"name": name}
             for column, name in zip(columns, unique_names(columns))
@@ -255,7 +256,7 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
 
 
 def _name(export: Export) -> str:
-    """What the file is called at the client's."""
+    """Return the file name to suggest to the client."""
     if export.file_name:
         return export.file_name
     assert export.file_path
@@ -278,7 +279,7 @@ def _media_type(export: Export) -> str:
 
 
 def _charset(encoding: str) -> str:
-    """Return the parameter that names PostgreSQL's *encoding* as IANA does."""
+    """Return the charset parameter with the IANA name of PostgreSQL's *encoding*."""
     name = CHARSETS.get(encoding)
     return f"; charset={name}" if name else ""
 
@@ -296,7 +297,7 @@ def _id(request: web.Request) -> UUID:
         return CANONICAL_ID.validate_python(given)
     except ValidationError:
         raise Problem(
-            404, f"{given!r} is not the id of an export: that is a UUID."
+            404, f"{given!r} is not the id of an export; the ids are UUIDs."
         ) from None
 
 
@@ -322,4 +323,6 @@ def _decode(cursor: str) -> dict[str, object]:
         at, id = base64.urlsafe_b64decode(cursor).decode().split(" ")
         return {"before_at": datetime.fromisoformat(at), "before_id": UUID(id)}
     except (binascii.Error, UnicodeError, ValueError):
-        raise Problem("invalid", "The cursor is not one that we gave out.") from None
+        raise Problem(
+            "invalid", "The cursor is invalid; take it from a Link header."
+        ) from None

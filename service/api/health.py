@@ -1,4 +1,4 @@
-"""Is this process alive, is it able to serve, and should it be sent more?"""
+"""Health checks: whether the process is alive, works, and is ready for requests."""
 
 import psycopg
 from aiohttp import web
@@ -19,9 +19,11 @@ async def _health(request: web.Request) -> web.Response:
     try:
         await request.app[QUEUE].ping()
         free = request.app[STORAGE].free()
-    except psycopg.Error:
+    except psycopg.Error as error:
+        only_reads = isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+        detail = "is read-only for now" if only_reads else "cannot be reached"
         raise Problem(
-            "away", "The database cannot be reached.", headers={"Retry-After": "5"}
+            "away", f"The database {detail}.", headers={"Retry-After": "5"}
         ) from None
     except OSError as error:
         return _degraded(f"The exports cannot be written: {error.strerror}.")
@@ -34,13 +36,13 @@ async def _health(request: web.Request) -> web.Response:
 
 @routes.get("/health/live")
 async def live(request: web.Request) -> web.Response:
-    """Answer: so the process is alive, whatever the database does."""
+    """Answer that the process is alive, even if the database is not."""
     return web.json_response({"status": "ok"})
 
 
 @routes.get("/health/ready")
 async def ready(request: web.Request) -> web.Response:
-    """As `/health`; but not ready while the process drains."""
+    """Like `/health`, but 503 while the process drains."""
     if request.app[DRAINING].is_set():
         raise Problem(
             503,
@@ -51,5 +53,5 @@ async def ready(request: web.Request) -> web.Response:
 
 
 def _degraded(detail: str) -> web.Response:
-    """Say so with 200: the API still serves what there is."""
+    """Answer 200, because the API still serves the finished files."""
     return web.json_response({"status": "degraded", "detail": detail})

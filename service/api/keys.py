@@ -1,4 +1,4 @@
-"""What the handlers find in their application."""
+"""The keys of the objects that handlers find in their application."""
 
 import asyncio
 

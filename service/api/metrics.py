@@ -1,4 +1,4 @@
-"""What an operator watches."""
+"""Serve the metrics to Prometheus."""
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4

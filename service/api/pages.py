@@ -1,4 +1,4 @@
-"""The page, and the documentation: files that ask nothing of any other host."""
+"""Serve the web page and the documentation, which load nothing from other hosts."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ for path, name in PAGES.items():
 
 
 async def set_policy(request: web.Request, response: web.StreamResponse) -> None:
-    """Let a page run nothing but our own files."""
+    """Allow our pages to load and run only our own files."""
     if request.path in PAGES or request.path.startswith("/web/"):
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,4 +1,4 @@
-"""Previews in threads of their own: nothing else ever waits for them."""
+"""Make previews in threads of their own, so that nothing else waits for them."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from .problems import Problem
 
 T = TypeVar("T")
 
-AT_ONCE = 4
-WAITING = 16  # more are refused
+AT_ONCE = 4  # previews that are made at the same time
+WAITING = 16  # previews that may wait; more are refused
 
 
 class Previews:
@@ -19,7 +19,7 @@ class Previews:
         self._asked = 0
 
     async def make(self, preview: Callable[..., T], *arguments: object) -> T:
-        """Return what *preview* does; a 503 if too many are asked for already."""
+        """Return the result of *preview*; raise a 503 if too many are waiting."""
         if self._asked >= AT_ONCE + WAITING:
             raise Problem(
                 503,
@@ -35,5 +35,5 @@ class Previews:
             self._asked -= 1
 
     def close(self) -> None:
-        """Begin no more; each that runs ends by itself soon."""
+        """Start no further preview; those that run end soon, by their own time limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)

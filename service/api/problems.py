@@ -1,4 +1,4 @@
-"""Every error is `application/problem+json` (RFC 9457)."""
+"""Answer every error as `application/problem+json` (RFC 9457)."""
 
 import asyncio
 import json
@@ -16,10 +16,11 @@ from pydantic import ValidationError
 
 log = logging.getLogger(__name__)
 
-# What a program may want to tell apart; all else is about:blank, as its status says.
+# Problems that a program may want to distinguish.  All others are about:blank: their
+# HTTP status says enough.
 TYPES = {
     "malformed": (400, "The body is not JSON"),
-    "invalid": (422, "The request has not the form that is described"),
+    "invalid": (422, "Invalid request"),
     "refused": (422, "PostgreSQL refuses the export"),
     "key-reused": (422, "The Idempotency-Key belongs to another request"),
     "not-ended": (409, "The export has not ended yet"),
@@ -33,16 +34,17 @@ TYPES = {
     "away": (503, "The database is not available"),
 }
 
-BODY_PATIENCE = 30.0  # seconds until all of it is here
+BODY_PATIENCE = 30.0  # seconds for the whole body to arrive
 
-# SQLSTATE classes: connection, resources, operator, system; a read-only server.
+# SQLSTATEs of failures on our side: connection, read-only server, resources, operator,
+# system.
 OURS = ("08", "25006", "53", "57", "58")
 
 
 class Problem(Exception):
-    """An answer that says what went wrong: one of `TYPES`, or just a status.
+    """An error answer: one of `TYPES`, or only an HTTP status.
 
-    *more* are the problem's own members.
+    *more* are additional members of its JSON.
     """
 
     def __init__(
@@ -82,13 +84,13 @@ class Problem(Exception):
 
 
 def type_uri(name: str) -> str:
-    """Where the page of documentation explains that type."""
+    """Return the URI of a problem type, at which the documentation explains it."""
     return f"/docs#{name}"
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turn what a client got wrong, and a model in the block finds, into a problem."""
+    """Turn a `ValidationError` in the block into a problem for the client."""
     try:
         yield
     except ValidationError as error:
@@ -99,10 +101,10 @@ def refusing() -> Iterator[None]:
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            # A few bytes could become any number.
+            # A few compressed bytes could expand to any number.
             raise Problem(
                 415,
-                "Send the body as it is, without Content-Encoding.",
+                "Send the body without Content-Encoding.",
                 headers={"Accept-Encoding": "identity"},
             )
         if request.body_exists:
@@ -116,11 +118,11 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return of_database(error).response()
     except Exception:
         log.exception("%s %s", request.method, request.path)
-        return Problem(500, "This is our fault; it has been logged.").response()
+        return Problem(500, "Internal error; it has been logged.").response()
 
 
 async def _receive(request: web.Request) -> None:
-    """Read the body, which is kept for the handler, within `BODY_PATIENCE`."""
+    """Read the body within `BODY_PATIENCE`; the request keeps it for the handler."""
     try:
         async with asyncio.timeout(BODY_PATIENCE):
             await request.read()
@@ -139,7 +141,7 @@ def _of_http(request: web.Request, error: web.HTTPException) -> Problem:
             detail = f"There is nothing at {request.path}."
         case 405:
             headers["Allow"] = error.headers["Allow"]
-            detail = f"{request.path} does not know {request.method}."
+            detail = f"{request.path} does not support {request.method}."
         case 413:
             detail = f"The body is larger than {request.client_max_size} bytes."
         case _:
@@ -163,14 +165,14 @@ def _of_validation(error: ValidationError) -> Problem:
 
 @contextmanager
 def refused(query: str | None) -> Iterator[None]:
-    """Turn what PostgreSQL refuses in the block into a problem that points into *query*."""
+    """Turn PostgreSQL's error in the block into a problem, with its place in *query*."""
     try:
         yield
     except errors.QueryCanceled:
         raise Problem(
             "slow-plan",
-            "PostgreSQL takes too long to plan it: longer than SUBMIT_TIMEOUT.",
-            hint="Try a simpler query, or let an operator raise SUBMIT_TIMEOUT.",
+            "PostgreSQL takes longer than SUBMIT_TIMEOUT to plan the query.",
+            hint="Simplify the query, or ask an operator to raise SUBMIT_TIMEOUT.",
         ) from None
     except psycopg.Error as error:
         problem = of_database(error)
@@ -179,9 +181,12 @@ def refused(query: str | None) -> Iterator[None]:
 
 
 def _place(error: psycopg.Error, query: str) -> dict[str, int]:
-    """Return where in *query* PostgreSQL saw the error: all of it counted from 1."""
+    """Return the position, line and column of the error in *query*, counted from 1.
+
+    The result is empty if PostgreSQL does not report them.
+    """
     diag = error.diag
-    # explain_as_reader puts its own words on the line, or the two lines, before.
+    # explain_as_reader puts one or two lines of its own before the query.
     text = re.sub(r"^\s*;[;\s]*", "", query)
     rest = diag.internal_query or ""
     begins = 0
@@ -207,7 +212,7 @@ def _place(error: psycopg.Error, query: str) -> dict[str, int]:
 
 
 def of_database(error: psycopg.Error) -> Problem:
-    """Return what an error of the queue's database is to a client."""
+    """Return the problem that an error of the queue's database is to the client."""
     code = error.sqlstate or ""
     if isinstance(error, errors.LockNotAvailable):
         return Problem(

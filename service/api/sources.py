@@ -1,4 +1,4 @@
-"""What can be exported."""
+"""List the relations that can be exported."""
 
 from aiohttp import web
 

@@ -200,8 +200,8 @@ to_output = click.option(
     metavar="SQL",
     help="a SELECT instead; @FILE, or - for stdin",
 )
-@click.option("--format", type=FORMAT)
-@click.option("--compression", type=COMPRESSION)
+@click.option("--format", type=FORMAT, help="the format of the file  [default: csv]")
+@click.option("--compression", type=COMPRESSION, help="compress the file")
 @click.option("--profile", type=click.Choice(["excel"]), help="what a program expects")
 @click.option(
     "--delimiter",
@@ -209,12 +209,16 @@ to_output = click.option(
     metavar="CHARACTER",
     help="such as ; or tab",
 )
-@click.option("--header/--no-header", default=None)
+@click.option("--header/--no-header", default=None, help="begin with the column names")
 @click.option("--null-text", metavar="TEXT", help="what stands for null")
-@click.option("--quote-all/--no-quote-all", default=None)
-@click.option("--line-ending", type=click.Choice(["lf", "crlf"]))
-@click.option("--bom/--no-bom", default=None)
-@click.option("--formula-guard/--no-formula-guard", default=None)
+@click.option("--quote-all/--no-quote-all", default=None, help="quote every value")
+@click.option("--line-ending", type=click.Choice(["lf", "crlf"]), help="how lines end")
+@click.option("--bom/--no-bom", default=None, help="begin with a byte order mark")
+@click.option(
+    "--formula-guard/--no-formula-guard",
+    default=None,
+    help="put an apostrophe before what would be a formula",
+)
 @click.option(
     "--encoding", metavar="NAME", help="WIN1252, UTF-16LE, ...  [default: UTF8]"
 )
@@ -224,7 +228,9 @@ to_output = click.option(
     metavar="A,B",
     help="columns whose values are always quoted",
 )
-@click.option("--decimal-comma/--no-decimal-comma", default=None)
+@click.option(
+    "--decimal-comma/--no-decimal-comma", default=None, help="write 1,5 for 1.5"
+)
 @click.option(
     "--line-break-text", metavar="TEXT", help="what replaces line breaks in values"
 )
@@ -236,11 +242,13 @@ to_output = click.option(
 @click.option(
     "--search-path", metavar="A,B", help="the schemas in which names are looked up"
 )
-@click.option("--time-zone", metavar="NAME")
+@click.option("--time-zone", metavar="NAME", help="of the values  [default: UTC]")
 @click.option("--filename", metavar="NAME", help="what downloads are called")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 goes first")
 @click.option("--run-at", metavar="INSTANT", help="not before 2026-01-31T12:00:00Z")
-@click.option("--max-attempts", type=click.IntRange(1, 100))
+@click.option(
+    "--max-attempts", type=click.IntRange(1, 100), help="before it fails for good"
+)
 @click.option(
     "--idempotency-key",
     "key",
@@ -321,9 +329,15 @@ async def download(client: Client, id: UUID, to: str | None, as_json: bool) -> N
 
 
 @asking("list")
-@click.option("--status", type=STATUS)
-@click.option("--source", metavar="RELATION")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--status", type=STATUS, help="only those with this status")
+@click.option("--source", metavar="RELATION", help="only those of this relation")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="how many, at most",
+)
 @as_json
 async def list_(
     client: Client, status: str | None, source: str | None, limit: int, as_json: bool

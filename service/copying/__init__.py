@@ -1,1 +1,1 @@
-"""From a SELECT to the bytes of a file: checked, copied, converted."""
+"""Turn a SELECT into the bytes of a file: check it, copy it, convert it."""

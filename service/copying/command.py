@@ -1,4 +1,4 @@
-"""The COPY that writes a checked SELECT in its format, and the query of a preview."""
+"""Build the COPY command of a checked SELECT in its format, and a preview's query."""
 
 import re
 
@@ -6,22 +6,24 @@ from psycopg import sql
 
 from ..model import Column, Format
 
-# What a spreadsheet may take for a formula (OWASP, CSV injection): also behind a
-# tab or a line break, and with the full-width signs of Japanese.
+# Text that a spreadsheet may take for a formula (OWASP, CSV injection), also after
+# a tab or a line break, and also with the full-width signs used in Japanese.
 FORMULA = r"^([=@\t\r\n\uFF1D\uFF20]|[-+\uFF0B\uFF0D].)"
 NUMBER = r"^[-+]?([0-9]+([.,][0-9]+)*|[.,][0-9]+)(e[-+]?[0-9]+)? ?%?$"
-# What it takes for a number, but drops zeros in front, or all but 15 digits.
+# Digits that a spreadsheet takes for a number, and then drops the leading zeros or
+# all digits after the 15th.
 DIGITS = r"^[-+]?(0[0-9]+|[0-9]{16,})([.,][0-9]+)?$"
-# JSON text has no control characters, so with these nothing is ever quoted.
+# JSON text contains no control characters, so with these options COPY never quotes.
 JSON_LINES = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02', NULL E'\x03'"
-LONGEST_NAME = 63  # bytes of an identifier
+LONGEST_NAME = 63  # bytes of a PostgreSQL identifier
 LONGEST_SHOWN = 1000  # characters of a value in a preview
 
 
 def copy_command(text: str, columns: list[Column], form: Format) -> bytes:
     """Return the COPY of a checked SELECT, to be sent as one extended query.
 
-    The line breaks keep a comment at the end of *text* from hiding ours.
+    *text* stands on lines of its own, because it may end with a comment, which
+    would otherwise hide the closing parenthesis.
     """
     if form.format == "jsonl":
         text = json_rows(text, columns)
@@ -48,10 +50,10 @@ def copy_command(text: str, columns: list[Column], form: Format) -> bytes:
 
 
 def json_rows(text: str, columns: list[Column]) -> str:
-    """Return the SELECT of a JSON object for each row of *text*, each on one line.
+    """Return a SELECT that gives each row of *text* as a JSON object on one line.
 
-    A type with a cast to JSON of its own is written as its text: such casts may
-    refuse values, and write what the type cannot read.
+    A value whose type has its own cast to JSON is written as its text instead:
+    such a cast may refuse values, or write something that the type cannot read.
     """
     names = unique_names(columns)
     inner = [f"c{n}" for n in range(len(columns))]
@@ -63,15 +65,15 @@ def json_rows(text: str, columns: list[Column]) -> str:
         text = _renamed(text, shown, names)
     row = "row_to_json(export.*)"
     if any(column.known and column.known.has_json for column in columns):
-        # Line breaks can stand between the tokens only, and mean nothing there.
+        # JSON has line breaks only between tokens, where a space means the same.
         row = rf"translate({row}::text, E'\n\r', '  ')"
     return f"select {row} from (\n{text}\n) as export"
 
 
 def preview_rows(text: str, columns: list[Column], limit: int) -> str:
-    """Return the SELECT of the first *limit* rows of *text*, as JSON objects.
+    """Return a SELECT that gives the first *limit* rows of *text* as JSON objects.
 
-    What is longer than `LONGEST_SHOWN` characters is cut, and says so.
+    A value of more than `LONGEST_SHOWN` characters is cut, and its length added.
     """
     shown = []
     for n, column in enumerate(columns):
@@ -91,7 +93,7 @@ def preview_rows(text: str, columns: list[Column], limit: int) -> str:
 
 
 def unique_names(columns: list[Column]) -> list[str]:
-    """Return the names; those that others have as well are numbered: a, a_2, a_3."""
+    """Return the names of the columns, with duplicates numbered: a, a_2, a_3."""
     taken = {column.name for column in columns}
     given: list[str] = []
     for column in columns:
@@ -106,7 +108,10 @@ def unique_names(columns: list[Column]) -> list[str]:
 
 
 def _renamed(text: str, shown: list[str], names: list[str]) -> str:
-    """Return *text* with its columns, c0 to cN, *shown* under other *names*."""
+    """Return a SELECT of the expressions *shown*, under *names*, from the query *text*.
+
+    The expressions refer to the columns of *text* as c0 to cN.
+    """
     inner = ", ".join(f"c{n}" for n in range(len(shown)))
     outer = ", ".join(
         f"{one} as {_identifier(name)}" for one, name in zip(shown, names)
@@ -115,7 +120,7 @@ def _renamed(text: str, shown: list[str], names: list[str]) -> str:
 
 
 def _shown(column: Column, name: str, form: Format) -> str:
-    """Return the SQL of the column *name* as the file has it."""
+    """Return the SQL expression for the column *name* as it is written to the file."""
     known = column.known
     assert known
     comma = form.decimal_comma and known.is_decimal
@@ -142,7 +147,7 @@ def _shown(column: Column, name: str, form: Format) -> str:
 
 
 def _head(name: str, form: Format) -> str:
-    """Return the name of a column as the header has it."""
+    """Return the name of a column as it is written to the header."""
     if form.line_break_text is not None:
         name = re.sub("\r\n|\n|\r", lambda _: form.line_break_text or "", name)
     if form.formula_guard:
@@ -152,10 +157,11 @@ def _head(name: str, form: Format) -> str:
 
 
 def _text(column: Column, name: str) -> str:
-    """Return the SQL of the text that COPY writes for the column *name*.
+    """Return the SQL expression for the text that COPY writes for the column *name*.
 
-    A cast would not do: char(n)::text has no blanks at its end, inet::text has a
-    mask.  It can be compared whatever the collation of the column is.
+    A cast can give another text: char(n)::text drops trailing blanks, inet::text
+    adds the mask.  The collation "C" allows all comparisons, which the column's
+    own collation may not.
     """
     if column.known and column.known.is_plain:
         text = f"{name}::text"

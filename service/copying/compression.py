@@ -1,7 +1,7 @@
-"""Streamed compression, by the fastest libraries measured (see tests/bench).
+"""Streamed compression, with the fastest libraries measured (see tests/bench).
 
-Both formats may be joined: a file of several gzip members, or zstd frames, is a
-valid one.
+Both formats can be concatenated: several gzip members, or several zstd frames,
+are one valid file.
 """
 
 from typing import Literal, Protocol
@@ -16,9 +16,9 @@ class Compressor(Protocol):
 
 
 def compressor(how: Literal["none", "gzip", "zstd"]) -> Compressor | None:
-    """Return what turns blocks into one compressed stream; None for none.
+    """Return a compressor for one stream of blocks, or None if *how* is "none".
 
-    A library is loaded by the first who needs it: a lane has little memory.
+    A library is imported only when it is used, to keep the lane processes small.
     """
     if how == "gzip":
         from isal import isal_zlib

@@ -1,4 +1,4 @@
-"""One export, from its SELECT to a stream of bytes: by one pump, or by lanes."""
+"""Copy one export, from its SELECT to a stream of bytes: by one pump, or by lanes."""
 
 import sys
 import threading
@@ -24,23 +24,23 @@ from .encoding import recoder
 from .lane import Setup, Slice
 from .pump import RowsMissing, pump
 
-LONGEST_SLICED = 32_000  # characters: orders wait in a pipe
+LONGEST_SLICED = 32_000  # characters of a SELECT: the orders must fit into a pipe
 STOP_PATIENCE = 2.0  # seconds for the server to obey a cancel
-TELL_EVERY = 0.1  # seconds between figures of lanes, for who looks at live_exports
+TELL_EVERY = 0.1  # seconds between updates of the figures that live_exports shows
 
 Write = Callable[[bytes | memoryview], None]
 
 
 class Stopped(Exception):
-    """Somebody called `stop`."""
+    """`stop` was called."""
 
 
 class LanesFailed(Exception):
-    """Lanes could not copy it, where one stream may: the text says why."""
+    """Lanes could not copy the export, but a single stream may; the message says why."""
 
 
 class NotEncodable(Exception):
-    """A row has a character that the encoding of the file, or of the database, lacks."""
+    """A row has a character that the encoding of the file or the database lacks."""
 
 
 class TooLarge(Exception):
@@ -48,14 +48,16 @@ class TooLarge(Exception):
 
 
 class NotThereYet(Exception):
-    """A replica refuses the SELECT: what it lacks may only be late."""
+    """A replica refuses the SELECT, perhaps only because it lags behind its primary."""
 
 
 class Copy:
-    """One SELECT being copied.  `run` takes a thread; all else is for any other.
+    """The copy of one SELECT.
 
-    `rows` and `bytes` grow while it runs, and so does `share`, from 0 to 1,
-    where it is known; then `columns` and `snapshot_at` tell what it was.
+    `run` occupies its thread; everything else may be used from other threads.
+    While it runs, `rows` and `bytes` grow, and so does `share`, the part that is
+    done, from 0 to 1, or None if it is not known.  After it, `columns` and
+    `snapshot_at` describe the result.
     """
 
     def __init__(
@@ -83,7 +85,8 @@ class Copy:
         self._lanes: list[lanes.Lane] = []
         self._stop = threading.Event()
         self._stopped_at = 0.0
-        # Guards `_session` and `_lanes`: what is given back is not cancelled any more.
+        # Guards `_session` and `_lanes`: `stop` must not cancel what has been given
+        # back already.
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._written = 0
@@ -96,13 +99,13 @@ class Copy:
     def run(self, write: Write, *, by_lanes: bool = True) -> None:
         """Pass the whole file to *write*, block by block.
 
-        Lanes need more than one stream does: rights on the parts of a table, a
-        snapshot that others can use.  When they fail it raises `LanesFailed`:
-        begin the file anew, and run it again, not *by_lanes*.
+        Lanes need more than a single stream does: rights on the partitions of a
+        table, and a snapshot that other sessions can use.  If they fail, this raises
+        `LanesFailed`: start the file again, and call this with `by_lanes=False`.
 
         Raises `psycopg.Error`, `statement.NotASelect`, `statement.MeansAnother`,
-        `NotEncodable`, `NotThereYet`, `Stopped`, `TooLarge`, or whatever *write* raises;
-        the file is whole if, and only if, it returns.
+        `NotEncodable`, `NotThereYet`, `Stopped`, `TooLarge`, and any error of
+        *write*.  The file is complete if, and only if, this returns.
         """
         self.rows = self.bytes = self._written = 0
         self.share = None
@@ -132,10 +135,11 @@ class Copy:
             self._sessions.end(session, reuse=whole and not self._stop.is_set())
 
     def stop(self) -> None:
-        """Make `run` raise `Stopped` soon, and the server drop its statement.
+        """Make `run` raise `Stopped` soon, and the server cancel the statement.
 
-        A cancel that arrives before the statement is lost: call it again
-        until `run` has returned.  After `STOP_PATIENCE` it severs the connection.
+        A cancel has no effect if it arrives before the statement does: repeat the
+        call until `run` has returned.  After `STOP_PATIENCE`, a call severs the
+        connection.
         """
         now = time.monotonic()
         if not self._stop.is_set():
@@ -151,7 +155,7 @@ class Copy:
                     self._session.conn.cancel_safe(timeout=STOP_PATIENCE)
 
     def _check(self, session: Session) -> None:
-        """Learn the columns, and see that the SELECT is still the one submitted."""
+        """Learn the columns; raise if the SELECT no longer means the same."""
         try:
             pgconn = session.conn.pgconn
             self.columns = statement.check(
@@ -167,7 +171,7 @@ class Copy:
             if session.is_replica:
                 said = isinstance(error, psycopg.Error) and error.diag.message_primary
                 raise NotThereYet(
-                    f"{said or error} (on a replica, which may be late)"
+                    f"{said or error} (on a replica, which may lag behind)"
                 ) from error
             raise
 
@@ -216,7 +220,7 @@ class Copy:
             raise Stopped
 
     def _cutter(self, conn: psycopg.Connection[Any]) -> lanes.Cutter | None:
-        """Return what cuts the table into slices, if that is worth it."""
+        """Return a cutter for the table, or None if slices are not worth it."""
         if self._sliceable is None or self._pool is None:
             return None
         if len(self._sql) > LONGEST_SLICED:
@@ -228,7 +232,7 @@ class Copy:
         return cutter if cutter.blocks >= lanes.WORTH_IT else None
 
     def _by_lanes(self, conn: psycopg.Connection[Any], write: Write) -> bool:
-        """Copy by several lanes, if that is worth it and some are free."""
+        """Copy by lanes and return true, if that is worth it and lanes are free."""
         try:
             cutter = self._cutter(conn)
             return cutter is not None and self._run_lanes(conn, cutter, write)
@@ -239,7 +243,7 @@ class Copy:
     def _run_lanes(
         self, conn: psycopg.Connection[Any], cutter: lanes.Cutter, write: Write
     ) -> bool:
-        """Copy by several lanes; return false if none are free, having done nothing."""
+        """Copy by lanes and return true; if none are free, do nothing, return false."""
         assert self._pool
         taken = self._pool.take()
         if not taken:
@@ -286,6 +290,6 @@ class Copy:
         return Slice(copying, header, first and bool(self._form.bom))
 
     def _tell(self, conn: psycopg.Connection[Any]) -> None:
-        """Put the figures where pg_stat_activity shows them, which costs no write."""
+        """Show the figures in pg_stat_activity, which needs no write to a table."""
         name = name_with_figures(self._name, self.rows, self.bytes)
         conn.execute("select set_config('application_name', %s, true)", [name])

@@ -1,6 +1,7 @@
-"""UTF-16, which Excel's "Unicode text" is, and PostgreSQL is not able to write.
+"""Convert to UTF-16, the encoding of Excel's "Unicode text".
 
-Every other encoding is PostgreSQL's own work; see `encoding` in `exports`.
+PostgreSQL cannot write UTF-16.  It writes every other encoding itself; see the
+column `encoding` of `exports`.
 """
 
 import codecs
@@ -8,9 +9,10 @@ from collections.abc import Callable
 
 
 def recoder(encoding: str) -> Callable[[bytes], bytes] | None:
-    """Return what turns UTF-8, block by block, into *encoding*; None if nothing has to.
+    """Return a function that converts blocks of UTF-8; None if none is needed.
 
-    A block may end within a character: its beginning is kept for the next one.
+    A block may end within a character: the incomplete bytes are kept and put
+    before the next block.
     """
     if encoding == "UTF-16LE":
         decode = codecs.getincrementaldecoder("utf-8")().decode

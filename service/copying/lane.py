@@ -1,9 +1,10 @@
 """A lane: a process that copies slices for a worker; see `lanes`.
 
-It is given orders over a pipe, and puts what comes out into blocks of memory
-that it shares with the worker; over a pair of sockets each tells the other which
-of them are full, and which are free again.  It imports little, so that it starts
-fast and stays small, and ends when the worker does.
+It receives orders through a pipe, and writes the bytes of the slices into blocks
+of memory that it shares with the worker.  Through a pair of sockets, the lane
+reports which blocks are full, and the worker which are free again.  A lane
+imports little, so that it starts fast and stays small.  It ends when the worker
+does.
 """
 
 import mmap
@@ -25,15 +26,16 @@ from .encoding import recoder
 from .pump import pump
 
 UNIT = 128 * 1024  # bytes of a block of shared memory
-UNITS = 16  # of them, so that a slice fits
-# A block is full: which, and to how many bytes; none is the end of a slice.
+UNITS = 16  # blocks of a lane, so that a slice fits
+# The lane's message: the index of a full block, and the number of bytes in it.
+# With 0 bytes it is the end of a slice.
 FULL = struct.Struct("=II")
-CANCEL_PATIENCE = 1.0  # seconds
+CANCEL_PATIENCE = 1.0  # seconds for the server to take a cancel
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Begin: connect, and run *begin*, which opens a transaction."""
+    """An order to connect and run *begin*, which opens a transaction."""
 
     conninfo: str
     begin: bytes
@@ -44,7 +46,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Slice:
-    """Copy: run *command*, a COPY."""
+    """An order to run *command*, a COPY."""
 
     command: bytes
     header: bool = False
@@ -53,7 +55,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Sliced:
-    """A slice is whole, and all its blocks have been passed on: what it had."""
+    """The answer when a slice is complete and all its blocks have been passed on."""
 
     rows: int
     bytes: int
@@ -67,11 +69,11 @@ class _Lane:
         self._blocks = blocks
         self._memory = memoryview(memory)
         self._free = deque(range(UNITS))
-        self._used = 0  # bytes of the first of them
+        self._used = 0  # bytes in the first free block
         self._conn: psycopg.Connection[Any] | None = None
 
     def serve(self) -> None:
-        """Obey until the worker is gone."""
+        """Carry out orders until the worker is gone; then `EOFError` is raised."""
         setup: Setup | None = None
         while True:
             match order := self._orders.recv():
@@ -92,13 +94,13 @@ class _Lane:
                     self._conn = None
 
     def cancel(self) -> None:
-        """Have the server drop what it does for us."""
+        """Have the server cancel our statement."""
         if self._conn is not None:
             with suppress(psycopg.Error):
                 self._conn.cancel_safe(timeout=CANCEL_PATIENCE)
 
     def _hear(self, *, wait: bool = False) -> None:
-        """Learn which blocks are free again, or that the worker is gone."""
+        """Learn which blocks are free again; raise `EOFError` if the worker is gone."""
         try:
             freed = self._blocks.recv(UNITS, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -140,7 +142,7 @@ class _Lane:
         return Sliced(rows, size)
 
     def _put(self, data: bytes) -> None:
-        """Fill block after block, and pass on those that are full."""
+        """Write *data* into free blocks, and pass on each block that is full."""
         rest = memoryview(data)
         while rest:
             while not self._free:
@@ -160,7 +162,7 @@ class _Lane:
 
 
 def main() -> None:
-    # Ctrl-C in a terminal is for the worker to act upon.
+    # Ctrl-C in a terminal reaches us too, but only the worker must react to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     orders, blocks, memory = map(int, sys.argv[1:])
     answers = Connection(orders)

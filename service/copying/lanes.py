@@ -1,13 +1,14 @@
-"""Slices of a table, copied by several processes under one snapshot.
+"""Copy slices of a table with several processes, the lanes, under one snapshot.
 
-A slice is a range of a table's blocks.  Each lane copies every n-th of them
-into memory that it shares with the worker, which writes them in their order: so
-the file is, byte for byte, that of one COPY, and is hashed on its way to the
-disk as any other.  A lane that is ahead waits while its memory is full; so a
-slice is made about as large as will fit, by what the slices before it gave.
+A slice is a range of a table's blocks.  With n lanes, each lane copies every n-th
+slice into memory that it shares with the worker, and the worker writes the slices
+in their order.  The file is therefore byte for byte the same as that of one COPY,
+and the worker hashes it on its way to the disk, as for any other export.  A lane
+that is ahead of the others waits when its memory is full; so the size of a slice
+is chosen to fit, from the bytes that the slices before it gave.
 
 A lane that is told to stop, or whose worker is gone, cancels its statement and
-ends; the next export gets a new one.
+ends; the next export starts a new one.
 """
 
 import mmap
@@ -27,19 +28,19 @@ from psycopg import sql
 
 from .lane import FULL, UNIT, UNITS, Setup, Slice, Sliced
 
-WORTH_IT = 2048  # blocks of 8 KiB: a smaller table takes one stream
+WORTH_IT = 2048  # blocks of 8 KiB: a smaller table is copied by one stream
 TARGET = UNIT * UNITS // 2  # bytes that a slice should give
-FIRST = 64  # blocks of the first slices, of which nothing is known
+FIRST = 64  # blocks of a slice before the bytes per block are known
 FEWEST, MOST = 4, 8192  # blocks of a slice
-AHEAD = 2  # slices that a lane has been given, of which it copies one
+AHEAD = 2  # slices that a lane has been ordered: it copies one, the next waits
 LOOK_EVERY = 0.1  # seconds between looks at `stop`
 PATIENCE = 2.0  # seconds for a lane to end by itself
-# Not by -m: pickle has to find the same classes on both sides.
+# Not with -m: pickle must find the classes under the same module name on both sides.
 RUN = f"from {__package__}.lane import main; main()"
 
 
 class LaneLost(Exception):
-    """A lane ended before its slice did."""
+    """A lane ended before its slice was complete."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Extent:
 
 
 class Lane:
-    """A process, and the memory that it fills."""
+    """A lane process, as its worker sees it, and the memory shared with it."""
 
     def __init__(self) -> None:
         self._orders, orders = Pipe()
@@ -80,7 +81,7 @@ class Lane:
     def slice(
         self, write: Callable[[memoryview], None], look: Callable[[], None]
     ) -> Sliced:
-        """Write what the lane's next slice gives, and return what it was."""
+        """Pass the bytes of the lane's next slice to *write*; return its figures."""
         try:
             while True:
                 index, length = self._full(look)
@@ -99,14 +100,14 @@ class Lane:
         return told
 
     def _full(self, look: Callable[[], None]) -> tuple[int, int]:
-        """Wait for a block; look now and then."""
+        """Wait for a full block; return its index and size.  Call *look* meanwhile."""
         while len(self._heard) < FULL.size:
             try:
                 heard = self._blocks.recv(UNITS * FULL.size)
             except TimeoutError:
                 look()
                 continue
-            if not heard:  # It has ended, but it may have said why.
+            if not heard:  # The lane has ended, and may have sent the reason.
                 if self._orders.poll() and isinstance(
                     told := self._orders.recv(), Exception
                 ):
@@ -118,7 +119,7 @@ class Lane:
         return index, length
 
     def stop(self) -> None:
-        """Have it cancel its statement and end; from any thread."""
+        """Make the lane cancel its statement and end; may be called from any thread."""
         self._process.terminate()
 
     def close(self) -> None:
@@ -132,21 +133,24 @@ class Lane:
         self._blocks.close()
 
     def _loss(self) -> LaneLost:
-        return LaneLost(f"a lane ended: {self._process.poll()}")
+        return LaneLost(
+            f"a lane process ended unexpectedly (status {self._process.poll()})"
+        )
 
 
 class Lanes:
     """The lanes of a worker: at most *size*, each lent to one export at a time."""
 
     def __init__(self, size: int) -> None:
-        # Linux alone has memory without a name, which nobody has to remove.
+        # Only Linux has anonymous shared memory, which needs no clean-up after a
+        # crash; elsewhere there are no lanes.
         self._size = size if hasattr(os, "memfd_create") else 1
         self._free: list[Lane] = []
         self._lent = 0
         self._lock = threading.Lock()
 
     def take(self) -> list[Lane]:
-        """Return all that are free, if there are several; they start when first needed."""
+        """Return all free lanes, or none if there is only one; start those missing."""
         with self._lock:
             count = self._size - self._lent
             if count < 2:
@@ -156,7 +160,7 @@ class Lanes:
             return taken
 
     def give(self, lanes: list[Lane], *, whole: bool) -> None:
-        """Take them back; those that were stopped in between have to end."""
+        """Take *lanes* back; end them unless their copy is *whole*."""
         for lane in lanes:
             if not whole:
                 lane.close()
@@ -174,10 +178,10 @@ class Lanes:
 def extents(
     conn: psycopg.Connection[Any], source: str, select: str
 ) -> list[Extent] | None:
-    """Return what *select* scans from one end to the other, in that order.
+    """Return the tables that *select* scans from beginning to end, in that order.
 
-    None if it does anything else: uses an index, say, or reads what the reader
-    may only see through *source*.
+    Return None if its plan does anything else, such as using an index, or if
+    csv_reader may read one of these tables only through *source*.
     """
     row = conn.execute(
         "select current_setting('max_parallel_workers_per_gather'),"
@@ -185,7 +189,7 @@ def extents(
     ).fetchone()
     assert row
     if row[2]:
-        return None  # on a standby no session can use the snapshot of another
+        return None  # a standby cannot export a snapshot to other sessions
     explain = f"explain (format json, verbose) {select}"
     ((plan,),) = conn.execute(explain.encode()).fetchall()
     conn.execute(
@@ -235,7 +239,7 @@ class Cutter:
         if last < extent.blocks:
             self._at = last
             condition += f" and t.ctid < '({last},0)'"
-        else:  # To the end, wherever that is by now.
+        else:  # The last slice has no upper limit: the table may have grown.
             last = extent.blocks
             self._whole.popleft()
             self._at = 0
@@ -247,7 +251,7 @@ class Cutter:
 
     @property
     def share(self) -> float:
-        """How much of the blocks has been copied, from 0 to 1."""
+        """Return the part of the blocks that has been copied, from 0 to 1."""
         return self._done / self.blocks if self.blocks else 1.0
 
 
@@ -259,10 +263,10 @@ def run(
     write: Callable[[memoryview], None],
     look: Callable[[], None],
 ) -> Iterator[Sliced]:
-    """Copy all that *cutter* cuts; yield each slice when it has been written.
+    """Copy everything that *cutter* cuts; yield each slice once it is written.
 
-    *slice_of* is asked for the slice of a relation and a condition, and told
-    whether it is the first.
+    *slice_of* returns the order for a relation and a condition; its third
+    argument is true for the first slice.
     """
     given: deque[tuple[Lane, int]] = deque()
 

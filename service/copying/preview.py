@@ -1,4 +1,4 @@
-"""The first rows of a SELECT, before anything is exported."""
+"""Fetch the first rows of a SELECT, to show them before it is exported."""
 
 import json
 import time
@@ -11,8 +11,8 @@ from ..postgres import libpq
 from ..postgres.reader import Sessions
 from . import command, statement
 
-PATIENCE = 5.0  # seconds for the server to find the first rows
-SILENCE = 17.0  # seconds for all of it: three statements, each with that patience
+PATIENCE = 5.0  # seconds for each statement, such as finding the first rows
+SILENCE = 17.0  # seconds for everything: three statements, each with that patience
 
 
 def first_rows(
@@ -22,17 +22,18 @@ def first_rows(
     limit: int,
     search_path: str | None = None,
 ) -> tuple[list[Column], list[dict[str, Any]]]:
-    """Return the columns and the first rows, as JSON has them, of a checked SELECT.
+    """Check a SELECT, and return its columns and its first rows, as JSON values.
 
     Duplicate names are numbered and long values cut, as in
-    `command.preview_rows`.  Raises `psycopg.errors.QueryCanceled` after
-    `PATIENCE`, and `psycopg.OperationalError` if the server goes silent.
+    `command.preview_rows`.  Raises `psycopg.errors.QueryCanceled` if a statement
+    takes longer than `PATIENCE`, and `psycopg.OperationalError` if the server does
+    not answer.
     """
     until = time.monotonic() + SILENCE
 
     def look() -> None:
         if time.monotonic() > until:
-            raise psycopg.OperationalError("the server says nothing")
+            raise psycopg.OperationalError("the server does not answer")
 
     session = sessions.begin("preview", form.time_zone, search_path, look)
     try:
@@ -41,7 +42,7 @@ def first_rows(
         libpq.query(pgconn, limited, [f"{PATIENCE * 1000:.0f}"], SILENCE, look)
         columns = statement.check(pgconn, sql, search_path, look)
         shown = command.preview_rows(sql, columns, limit)
-        # As an extended query it is one statement, whatever the text holds.
+        # The extended protocol accepts only one statement, whatever the text is.
         result = libpq.query(pgconn, shown, [], SILENCE, look)
         rows = (result.get_value(row, 0) or b"" for row in range(result.ntuples))
         return columns, [json.loads(row) for row in rows]

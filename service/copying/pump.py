@@ -1,22 +1,25 @@
-"""The pump: the rows of one COPY, from the socket into blocks of bytes.
+"""The pump: read the rows of one COPY from the socket into blocks of bytes.
 
-Over a plain connection it speaks PostgreSQL's protocol itself, on the socket
-of an idle libpq connection, and returns that connection idle: libpq would
-allocate, copy and hand over each row by itself.  Many rows are taken apart at
-once, by what stands between them: the header of a message of less than 16 MB, "d",
-a NUL and three bytes of its length.  CSV has no NUL; so one in a row says that
-something else is between the rows, or that the cut was wrong.  There is one
-wrong cut without a NUL: "d" and a NUL may be within the length of a message of
-16 MB or more.  Such a message does not end in a buffer of less than that, hence
-it is the last one in it, and a cut in its header is the last cut.  It makes the
-row before longer than its own header says, which is compared.  Whatever is in
-doubt is read message by message.  A row that is larger than the buffer is
-passed on in pieces.
+Over a plain connection the pump speaks PostgreSQL's protocol itself, on the socket
+of an idle libpq connection, and leaves that connection idle: libpq would allocate,
+copy and hand over every row separately.
 
-Over TLS the bytes on the socket are not ours to read; there libpq does it,
-without blocking: `get_copy_data(0)` would, with the interpreter lock held.
+Many rows are separated at once.  Between two rows is the header of a message; if
+the message has less than 16 MB, the header is "d", a NUL and three more bytes of
+the length.  The buffer is split at these headers.  CSV contains no NUL.  So a NUL
+in a row means that some other message is between the rows, or that a split was
+wrong.  One kind of wrong split leaves no NUL: the length of a message of 16 MB or
+more may itself contain "d" and a NUL.  The buffer is smaller than such a message,
+so this message is the last one in it, and the split within its header is the last
+split.  That split makes the row before it longer than the header of that row says,
+which is checked.  A buffer in doubt is read message by message.  A row that is
+larger than the buffer is passed on in pieces.
 
-psycopg's own `cursor.copy` is several times slower than either.
+Over TLS the bytes on the socket are encrypted, so libpq reads them, in its
+non-blocking mode: the blocking call, `get_copy_data(0)`, would wait with the
+interpreter lock held.
+
+psycopg's own `cursor.copy` is several times slower than both ways.
 """
 
 import os
@@ -34,25 +37,25 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from ..postgres import libpq
 
-BLOCK = 128 * 1024  # bytes of the socket that are looked at together
-ENOUGH = BLOCK // 2  # bytes worth looking at while more are coming
-NAP = 0.0002  # seconds in which they come: fewer wake-ups, for the server as well
+BLOCK = 128 * 1024  # bytes of the buffer, whose rows are separated together
+ENOUGH = BLOCK // 2  # bytes that are passed on without waiting for more
+NAP = 0.0002  # seconds to wait for more: fewer wake-ups here and in the server
 LOOK_EVERY = 500  # milliseconds between calls of `look` while nothing arrives
 SEND_PATIENCE = 30.0  # seconds for the server to take the command
-ROW = ord("d")  # CopyData
-HUGE = 1 << 24  # bytes from which on a length has no NUL in front
+ROW = ord("d")  # the type of a CopyData message
+HUGE = 1 << 24  # bytes: the length of such a message does not begin with a NUL
 BOM = b"\xef\xbb\xbf"
 
-split = re.compile(rb"d\0[\s\S]{3}").split  # by the headers of CopyData
+split = re.compile(rb"d\0[\s\S]{3}").split  # at the headers of CopyData messages
 Join = Callable[[Sequence[bytes | memoryview]], bytes]
 
 
 class RowsMissing(Exception):
-    """PostgreSQL sent another number of rows than it says it did."""
+    """The number of rows that arrived is not the number that PostgreSQL reports."""
 
 
 class UnexpectedResult(Exception):
-    """The statement is of another kind than was thought."""
+    """The statement is not a COPY TO STDOUT."""
 
 
 def pump(
@@ -69,10 +72,10 @@ def pump(
 ) -> int:
     """Run *command*, a COPY TO STDOUT of text, and pass its bytes to *write*.
 
-    Returns the number of rows; the bytes are whole if, and only if, it does.
-    *count* is told the rows and bytes so far before each write, and *look* is
-    called now and then, and as soon as the descriptor *wake* is readable:
-    both may raise to end it, and then the connection is good for nothing more.
+    Returns the number of rows; the bytes are complete if, and only if, it returns.
+    Before each write, *count* is called with the rows and bytes so far.  *look* is
+    called now and then, and whenever the descriptor *wake* is readable.  Both may
+    raise to end the copy; the connection can then no longer be used.
     """
     poller = select.poll()
     poller.register(pgconn.socket, select.POLLIN)
@@ -89,7 +92,7 @@ def pump(
     arriving = kind(pgconn, command, join, wait)
     if bom:
         write(BOM)
-    rows = -1 if header else 0  # the header is a message too
+    rows = -1 if header else 0  # the header line arrives as a row
     size = len(BOM) if bom else 0
     for more, block in arriving:
         rows += more
@@ -107,7 +110,10 @@ def _join_crlf(rows: Sequence[bytes | memoryview]) -> bytes:
 
 
 class _Rows:
-    """Iterate to get how many rows have ended, and bytes; then `sent` is how many there were."""
+    """The rows of *command*; iterate to get pairs of a number of rows and their bytes.
+
+    After the iteration, `sent` is the number of rows that PostgreSQL reports.
+    """
 
     def __init__(
         self, pgconn: PGconn, command: bytes, join: Join, wait: Callable[[], None]
@@ -123,7 +129,7 @@ class _Rows:
 
 
 class _Wire(_Rows):
-    """Reads the socket itself."""
+    """Read the socket ourselves; the connection is not encrypted."""
 
     def __init__(
         self, pgconn: PGconn, command: bytes, join: Join, wait: Callable[[], None]
@@ -132,7 +138,7 @@ class _Wire(_Rows):
         self._buffer = bytearray(BLOCK)
         self._filled = 0
         self._copying = False
-        self._ready = False  # for the next query: the last message has been read
+        self._ready = False  # ReadyForQuery, the last message, has been read
         self._error: psycopg.Error | None = None
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -151,10 +157,10 @@ class _Wire(_Rows):
         if self._error:
             raise self._error
         if not self._copying:
-            raise UnexpectedResult("that is no COPY TO STDOUT")
+            raise UnexpectedResult("the statement is not a COPY TO STDOUT")
 
     def _receive(self, sock: socket.socket) -> None:
-        """Wait for more, and take a moment to get enough of it."""
+        """Wait until more bytes arrive, and then for a moment until they are enough."""
         free = memoryview(self._buffer)
         before = self._filled
         napped = False
@@ -173,7 +179,7 @@ class _Wire(_Rows):
                 got = 0
             napped = False
             if not got and self._filled > before:
-                return  # what came last may say why
+                return  # the bytes that came last may hold the server's reason
             if not got:
                 raise self._error or psycopg.OperationalError(
                     "the server closed the connection unexpectedly"
@@ -181,14 +187,14 @@ class _Wire(_Rows):
             self._filled += got
 
     def _many(self) -> tuple[int, bytes] | None:
-        """Take the whole rows, if the buffer has nothing but rows."""
+        """Take all complete rows, if the buffer contains only rows."""
         data = memoryview(self._buffer)[: self._filled]
         if bytes(data[:2]) != b"d\0" or not 5 <= self._filled < HUGE:
             return None
         rows = split(data)
         last = rows.pop()
         start = self._filled - len(last) - 5
-        if len(rows) > 1:  # the one before must end where the last one begins
+        if len(rows) > 1:  # the row before must end where the last one begins
             before = len(rows[-1]) + 5
             if self._size(start - before) != before:
                 return None
@@ -204,7 +210,7 @@ class _Wire(_Rows):
         return len(rows) - 1, block
 
     def _each(self) -> tuple[int, bytes] | None:
-        """Read message by message; take the rows among them."""
+        """Read the buffer message by message; take the rows among the messages."""
         rows = []
         at = 0
         data = memoryview(self._buffer)
@@ -229,17 +235,16 @@ class _Wire(_Rows):
         if needed > len(self._buffer) and not self._is_long():
             self._buffer += bytes(needed - len(self._buffer))
         elif at and len(self._buffer) > BLOCK >= max(needed, self._filled):
-            del self._buffer[
-                BLOCK:
-            ]  # a huge message was there: keep no memory for more
+            # A huge message enlarged the buffer: give the memory back.
+            del self._buffer[BLOCK:]
         return (len(rows), self._join(rows)) if rows else None
 
     def _is_long(self) -> bool:
-        """Does the buffer begin with a row that is larger than a buffer?"""
+        """Return whether the buffer begins with a row of more than `BLOCK` bytes."""
         return self._filled >= 5 and self._buffer[0] == ROW and self._size(0) > BLOCK
 
     def _long(self, sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-        """Pass that row on in pieces, so that its size takes no memory."""
+        """Yield that row in pieces, so that a large row does not need much memory."""
         left = self._size(0) - 5
         self._drop(5)
         while left > self._filled:
@@ -263,7 +268,7 @@ class _Wire(_Rows):
 
 
 def _query(command: bytes) -> bytes:
-    """The extended protocol, which takes one statement and no other."""
+    """Return the messages of an extended query, which accepts only one statement."""
     parse = b"\0" + command + b"\0" + struct.pack("!H", 0)
     bind = b"\0\0" + struct.pack("!HHH", 0, 0, 0)
     execute = b"\0" + struct.pack("!I", 0)
@@ -274,7 +279,7 @@ def _query(command: bytes) -> bytes:
 
 
 def _error(body: bytes) -> psycopg.Error:
-    """Return what an ErrorResponse says as the exception that psycopg would raise."""
+    """Return the exception that psycopg would raise for the ErrorResponse *body*."""
     fields = {field[0]: field[1:] for field in body.split(b"\0") if field}
     state = fields.get(DiagnosticField.SQLSTATE, b"").decode()
     message = fields.get(DiagnosticField.MESSAGE_PRIMARY, b"").decode(errors="replace")
@@ -286,7 +291,7 @@ def _error(body: bytes) -> psycopg.Error:
 
 
 class _Libpq(_Rows):
-    """Has libpq read the socket, which is encrypted."""
+    """Have libpq read the socket; the connection is encrypted."""
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         pgconn = self._pgconn
@@ -327,5 +332,5 @@ def _expect(result: PGresult | None, status: ExecStatus) -> PGresult:
     if result.status == ExecStatus.FATAL_ERROR:
         raise libpq.error_of(result)
     if result.status != status:
-        raise UnexpectedResult("that is no COPY TO STDOUT")
+        raise UnexpectedResult("the statement is not a COPY TO STDOUT")
     return result

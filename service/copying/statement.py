@@ -1,10 +1,9 @@
-"""Is this text one harmless SELECT, and does it mean what it meant at submit?
+"""Check that a text is one SELECT, and that it means the same as when submitted.
 
-The text is prepared by itself, so nothing in it can close a parenthesis of
-ours, and PostgreSQL's own parser says how many statements, parameters and
-columns it has.  That it only reads is ensured by the role that runs it, by its
-READ ONLY transaction, and by COPY, whose parentheses admit no utility
-statement.
+The text is prepared by itself first, so it cannot break out of the COPY, and
+PostgreSQL's own parser counts its statements, parameters and columns.  Three
+things ensure that it only reads: the role that runs it, the READ ONLY transaction,
+and COPY, which accepts no utility statement in its parentheses.
 """
 
 import json
@@ -17,12 +16,12 @@ from ..model import Column, Type
 from ..postgres import libpq
 from ..postgres.libpq import Look
 
-PATIENCE = 60.0  # seconds to take a text apart, locks included
+PATIENCE = 60.0  # seconds to analyze a text, including the wait for locks
 
 FIRST_USER_OID = 16_384  # PostgreSQL's own types never change
 _known_types: dict[tuple[int, int], Type] = {}
 
-# Domains and arrays are told by what they are made of.
+# Domains and arrays are described by the types that they are made of.
 TYPES = """
 with recursive parts (type, mod, part, next) as (
     select
@@ -64,11 +63,11 @@ where to_regclass(format('%I.%I', schema, name))
 
 
 class NotASelect(Exception):
-    """The text is no SELECT that can be exported; the message says why."""
+    """The text is not a SELECT that can be exported; the message says why."""
 
 
 class MeansAnother(Exception):
-    """A name in the query means another relation than when it was submitted."""
+    """A name in the query refers to another relation than at submit, or to none."""
 
 
 def check(
@@ -77,11 +76,10 @@ def check(
     search_path: str | None = None,
     look: Look = lambda: None,
 ) -> list[Column]:
-    """Return the columns of the SELECT *text*, having made sure that it is one.
+    """Check that *text* is a SELECT that may be put into a COPY; return its columns.
 
-    *search_path* is that of the session.  Raises `psycopg.Error` or `NotASelect`
-    unless it may be put into a COPY.  *look* is called while it waits, and may
-    raise to give up.
+    Raises `psycopg.Error` or `NotASelect` if it is not.  *search_path* is the one
+    of the session.  *look* is called while this waits, and may raise to give up.
     """
     described = expect(
         libpq.prepare(pgconn, text.encode(), PATIENCE, look),
@@ -96,7 +94,8 @@ def check(
     fields = range(described.nfields)
     types = [(described.ftype(n), described.fmod(n)) for n in fields]
     names = [(described.fname(n) or b"").decode() for n in fields]
-    # What somebody put before pg_catalog is nothing to remember.
+    # With an explicit pg_catalog in the path, other schemas may come before it and
+    # redefine what the query for types uses; such results are not cached.
     found = _described(pgconn, types, "pg_catalog" not in (search_path or ""), look)
     return [
         Column(name=name, type=type.name, known=type)
@@ -107,20 +106,21 @@ def check(
 def check_meaning(
     pgconn: PGconn, relations: dict[str, str], look: Look = lambda: None
 ) -> None:
-    """Raise `MeansAnother` unless names mean what they did at submit.
+    """Raise `MeansAnother` if a name no longer refers to the relation it did at submit.
 
-    *relations* has, for each name, the schema in which it was found then.
+    *relations* maps each name to the schema in which it was found at submit.
     """
     changed = libpq.query(pgconn, CHANGED, [json.dumps(relations)], PATIENCE, look)
     for before, now in _rows(changed):
         raise MeansAnother(
-            f"{before}, which the query named when it was submitted, is"
-            f" {'gone' if now is None else 'another relation'} now: submit it again"
+            f"the query used {before} when it was submitted, but"
+            f" {'it is gone' if now is None else 'the name means another relation'} now:"
+            " submit the export again"
         )
 
 
 def expect(result: PGresult, status: ExecStatus) -> PGresult:
-    """Return *result* if it has *status*, else raise its `psycopg.Error`."""
+    """Return *result* if it has *status*; otherwise raise its error or `NotASelect`."""
     if result.status == ExecStatus.FATAL_ERROR:
         raise libpq.error_of(result)
     if result.status != status:
@@ -133,7 +133,7 @@ def expect(result: PGresult, status: ExecStatus) -> PGresult:
 def _described(
     pgconn: PGconn, types: list[tuple[int, int]], remember: bool, look: Look
 ) -> list[Type]:
-    """Return what is to be known of each type."""
+    """Return a description of each of *types*; cache those that are built in."""
     found: dict[tuple[int, int], Type] = {}
     if missing := set(types) - _known_types.keys():
         asked = [f"{{{','.join(map(str, numbers))}}}" for numbers in zip(*missing)]

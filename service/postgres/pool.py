@@ -1,4 +1,4 @@
-"""The pool of connections that serves the queue, as the role in `DATABASE_URL`."""
+"""The pool of connections for the queue, logged in as the role in `DATABASE_URL`."""
 
 import json
 import select
@@ -11,23 +11,23 @@ from psycopg_pool import AsyncConnectionPool
 
 from .connections import bounded, primary
 
-PATIENCE = 2.0  # seconds until a connection of the pool
-# Of the queue's connections: what psycopg reads, and our functions where no path leads.
+PATIENCE = 2.0  # seconds to wait for a connection of the pool
+# The formats that psycopg can read.
 SETTINGS = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[DictRow]]
 
 
 def open_pool(database_url: str, size: int) -> Pool:
-    """Return a pool, not open yet, whose connections commit each statement.
+    """Return a pool, not open yet, whose connections are in autocommit.
 
-    While the server is away it refuses within `PATIENCE`; once the server
-    is back, so is the pool.
+    While the server is unreachable, asking for a connection fails within
+    `PATIENCE`.  Once the server is back, the pool works again.
     """
 
     async def check(conn: psycopg.AsyncConnection[Any]) -> None:
-        # An idle connection has nothing to read, unless the server ended it;
-        # so this costs no round trip.
+        # An idle connection is readable only if the server has ended it, so
+        # this check needs no round trip.
         poller = select.poll()
         poller.register(conn.fileno(), select.POLLIN)
         if poller.poll(0):
@@ -40,12 +40,13 @@ def open_pool(database_url: str, size: int) -> Pool:
 
     async def configure(conn: psycopg.AsyncConnection[Any]) -> None:
         set_json_dumps(_dump_json, conn)
-        # Only where the database, or the role, says otherwise: a transaction
-        # pooler hands what is set here to other sessions as well.
+        # Set only what the database or the role sets differently: behind a
+        # transaction pooler, other clients get the sessions changed here.
         for name, value in SETTINGS.items():
             told = conn.pgconn.parameter_status(name.encode()) or b""
             if not told.decode().startswith(value):
                 await conn.execute(f"set {name} to '{value}'")
+        # Our functions must be found even if the search_path does not lead there.
         cursor = await conn.execute(
             "select to_regclass('exports') is not distinct from"
             " to_regclass('public.exports') as found"
@@ -61,11 +62,12 @@ def open_pool(database_url: str, size: int) -> Pool:
         open=False,
         name="queue",
         timeout=PATIENCE,
-        # Then it gives up, and tries again at once when somebody asks.
+        # After that the pool stops reconnecting, until the next request for a
+        # connection.
         reconnect_timeout=PATIENCE,
         check=check,
         configure=configure,
-        # Named prepared statements do not survive a pooler between us.
+        # Named prepared statements do not work through a transaction pooler.
         kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
         connection_class=psycopg.AsyncConnection[DictRow],
     )
@@ -73,5 +75,5 @@ def open_pool(database_url: str, size: int) -> Pool:
 
 
 def _dump_json(value: object) -> str:
-    """Return JSON without escapes, which a database not in UTF-8 may not take."""
+    """Return JSON without Unicode escapes: a database not in UTF-8 may refuse them."""
     return json.dumps(value, ensure_ascii=False)

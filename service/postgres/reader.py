@@ -1,6 +1,6 @@
-"""Sessions of csv_reader, in which the exported SELECTs run.
+"""Sessions as csv_reader, in which the exported SELECTs run.
 
-A SELECT may change its session, so nothing of it is left to the next one.
+A SELECT may change its session, so every session is reset before the next one.
 """
 
 import os
@@ -20,7 +20,7 @@ from . import libpq
 from .connections import DatabaseError, complete, primary
 from .libpq import Look
 
-USES = 1000  # of one connection, before a new one is made
+USES = 1000  # times that a connection is used before a new one replaces it
 PATIENCE = 10.0  # seconds for the server to begin or end a transaction
 SETTINGS = {
     "client_connection_check_interval": "2s",
@@ -38,9 +38,9 @@ SNAPSHOT_AT = (
 
 @dataclass
 class Session:
-    """A connection of the reader, in a transaction whose snapshot is of *at*.
+    """A connection as csv_reader, in a transaction whose snapshot was taken *at*.
 
-    On a replica that is the last commit it knows of: it has all until then.
+    On a replica, *at* is the time of the last commit that it has replayed.
     """
 
     conn: psycopg.Connection[Any]
@@ -50,13 +50,13 @@ class Session:
 
 
 class Sessions:
-    """Connections as csv_reader, each lent to one SELECT at a time; from any thread.
+    """Connections as csv_reader, each lent to one SELECT at a time, to any thread.
 
-    `search_path` is the reader's own, as of the connection made last.
+    `search_path` is csv_reader's own, as the newest connection found it.
 
-    A SELECT may change its session.  So nothing of it is left to the next one:
-    the transaction is rolled back, and DISCARD ALL makes the session new.  At
-    most *keep* connections wait to be used again.
+    A SELECT may change its session.  So a connection is reset after each use:
+    the transaction is rolled back, and DISCARD ALL clears the session.  At most
+    *keep* idle connections are kept for reuse.
     """
 
     def __init__(self, conninfo: str, keep: int = 0) -> None:
@@ -64,10 +64,10 @@ class Sessions:
         asked = params.get("gssencmode") or os.environ.get("PGGSSENCMODE")
         if asked == "require":
             raise DatabaseError(
-                "gssencmode=require: the pump cannot read what GSSAPI encrypts. "
-                "Encrypt by sslmode=require instead."
+                "gssencmode=require is not supported: exports cannot be read over a "
+                "GSSAPI-encrypted connection. Use sslmode=require instead."
             )
-        # Else libpq would choose it by itself, and nothing tells that it did.
+        # Otherwise libpq may choose GSSAPI by itself, and we could not detect it.
         self.conninfo = make_conninfo(complete(conninfo), gssencmode="disable")
         self._keep = keep
         self._idle: list[Session] = []
@@ -81,10 +81,11 @@ class Sessions:
         search_path: str | None = None,
         look: Look = lambda: None,
     ) -> Session:
-        """Lend a connection; *name* shows in pg_stat_activity.
+        """Lend a connection in a new transaction; pg_stat_activity shows *name*.
 
-        *look* is called while it waits, and may raise to give up.  A server that
-        accepts and says nothing is an `OperationalError` after `PATIENCE`.
+        *look* is called while this waits, and may raise to give up.  If the server
+        accepts the connection and then does not answer, `OperationalError` is
+        raised after `PATIENCE`.
         """
         begin = opening_statements(name, time_zone, search_path)
         with self._lock:
@@ -95,11 +96,11 @@ class Sessions:
                 session.uses += 1
                 return session
             except psycopg.OperationalError:
-                session.conn.close()  # the server ended it meanwhile
+                session.conn.close()  # the server has ended it in the meantime
             except BaseException:
                 session.conn.close()
                 raise
-        # DISCARD ALL would forget what psycopg believes to be prepared.
+        # DISCARD ALL drops prepared statements that psycopg would go on using.
         conn = psycopg.connect(self.conninfo, autocommit=True, prepare_threshold=None)
         try:
             self._learn_search_path(conn, look)
@@ -109,20 +110,20 @@ class Sessions:
             raise
 
     def connect(self) -> None:
-        """Make sure that the reader can log in, and learn its `search_path`."""
+        """Make sure that csv_reader can log in, and learn its `search_path`."""
         try:
             with psycopg.connect(self.conninfo) as conn:
                 self._learn_search_path(conn)
         except psycopg.OperationalError as error:
             raise DatabaseError(
-                f"csv_reader, who runs the exported SELECTs, cannot log in: {error}\n"
-                "Let pg_hba.conf admit it, or set SOURCE_DATABASE_URL."
+                f"csv_reader, the role that runs the exports, cannot log in: {error}\n"
+                "Allow it in pg_hba.conf, or set SOURCE_DATABASE_URL."
             ) from error
 
     def _learn_search_path(
         self, conn: psycopg.Connection[Any], look: Look = lambda: None
     ) -> None:
-        # "$user" is this role, whoever looks names up in the path later.
+        # Resolve "$user" now: other roles look names up in this path later.
         result = _run(
             conn,
             b"select replace(current_setting('search_path'), '\"$user\"',"
@@ -135,8 +136,8 @@ class Sessions:
         """Take the connection back; *reuse* it if nothing went wrong."""
         if reuse and session.uses < USES:
             with suppress(psycopg.Error):
-                anew = (b"rollback", b"discard all")
-                libpq.run_each(session.conn.pgconn, anew, PATIENCE, lambda: None)
+                reset = (b"rollback", b"discard all")
+                libpq.run_each(session.conn.pgconn, reset, PATIENCE, lambda: None)
                 with self._lock:
                     if len(self._idle) < self._keep:
                         self._idle.append(session)
@@ -162,7 +163,7 @@ def _begin(
 def _run(
     conn: psycopg.Connection[Any], statements: bytes, look: Look = lambda: None
 ) -> PGresult:
-    """Run *statements* by libpq itself; return the result of the last one."""
+    """Run *statements* with a time limit; return the result of the last one."""
     return libpq.run(conn.pgconn, statements, PATIENCE, look)
 
 
@@ -172,12 +173,12 @@ def opening_statements(
     search_path: str | None = None,
     snapshot: str | None = None,
 ) -> bytes:
-    """Return the statements that open a transaction of the reader.
+    """Return the statements that open a transaction of csv_reader.
 
-    It looks names up in *search_path*, or its own, and sees the *snapshot* that
-    another one exported, or a new one.  All is set here, not at login: poolers
-    refuse that.  Whatever else decides how values are written is left as psql
-    would have it.
+    The transaction uses *search_path*, or the role's own, and the *snapshot*
+    that another transaction exported, or a new one.  Settings are made here and
+    not at login, because poolers refuse them there.  Settings that decide how
+    values are written (`DateStyle`, for example) stay as psql would find them.
     """
     begin = "begin isolation level repeatable read read only; "
     if snapshot:
@@ -193,7 +194,7 @@ def opening_statements(
 
 
 def name_with_figures(name: str, rows: int, size: int) -> str:
-    """Return *name* with figures that live_exports reads: hexadecimal rows and KiB."""
+    """Return *name* with the figures that live_exports reads: rows and KiB, in hex."""
     return f"{name} {rows:x} {size // 1024:x}"
 
 
@@ -202,7 +203,7 @@ def _quote(text: str) -> str:
 
 
 def reader_conninfo(settings: Settings, database_url: str) -> str:
-    """Return how to log in as the reader; by default where the queue is, not a replica."""
+    """Return the conninfo of csv_reader: SOURCE_DATABASE_URL, or the queue's primary."""
     conninfo = settings.source_database_url
     if conninfo is None:
         with psycopg.connect(complete(database_url)) as conn:
@@ -212,6 +213,6 @@ def reader_conninfo(settings: Settings, database_url: str) -> str:
 
 
 def as_reader(database_url: str, password: str | None) -> str:
-    """Return *database_url* with the reader's name and *password*."""
+    """Return *database_url* with csv_reader as the user, and *password*."""
     params: dict[str, Any] = conninfo_to_dict(database_url)
     return make_conninfo(**params | {"user": "csv_reader", "password": password})

@@ -1,4 +1,4 @@
-"""Bring a database to what this version expects; fill it with demo data."""
+"""Install or upgrade the schema, and fill the database with demo data."""
 
 import hashlib
 import logging
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 MIGRATE_LOCK = "lock table exports_migrations in share row exclusive mode"
 TRIES = 10
-PATIENCE = "2s"  # for a lock
-PAUSE = 1.0  # seconds, in which others get theirs
+PATIENCE = "2s"  # to wait for a lock
+PAUSE = 1.0  # seconds between tries, in which other sessions get their locks
 
 
 def resource(name: str) -> Path:
@@ -29,11 +29,14 @@ def resource(name: str) -> Path:
     return packaged if packaged.is_dir() else packaged.parent.parent / name
 
 
-def migrate(database_url: str) -> bool:
+def migrate(database_url: str, *, reader_login: bool = True) -> bool:
     """Bring the schema up to this version; return whether anything changed.
 
-    Any number of processes may do so at once: one works, the others wait and
-    find it done.  All or nothing happens.
+    With *reader_login* also see that csv_reader can log in, by a password if the
+    server asks for one.
+
+    Any number of processes may call it at once: one does the work, the others
+    wait and find it done.  It happens completely or not at all.
     """
     with psycopg.connect(primary(database_url), autocommit=True) as conn:
         conn.execute("set client_min_messages = warning")
@@ -43,6 +46,10 @@ def migrate(database_url: str) -> bool:
             try:
                 changed = _install(conn)
                 break
+            except errors.ReadOnlySqlTransaction as error:
+                raise DatabaseError(
+                    "the schema has to be changed, but the server is read-only"
+                ) from error
             except (errors.InternalError, errors.UniqueViolation):
                 # "tuple concurrently updated": roles belong to the cluster, and
                 # another of its databases is being migrated.
@@ -56,15 +63,26 @@ def migrate(database_url: str) -> bool:
                     ) from error
                 log.warning("the schema is in use; trying again: %s", error)
                 time.sleep(PAUSE)
-        _give_reader_a_login(conn, database_url)
+        if reader_login:
+            try:
+                _give_reader_a_login(conn, database_url)
+            except errors.InsufficientPrivilege as error:
+                raise DatabaseError(
+                    f"csv_reader gets no password: {error}\n"
+                    "Have an administrator of the database run 'csv-export migrate', "
+                    "or set SOURCE_DATABASE_URL."
+                ) from error
         return changed
 
 
 def seed(database_url: str, rows: int) -> None:
-    """Run the seeds: *rows* users, of which only the missing ones are added."""
+    """Run the seeds: add the users that are missing until there are *rows*."""
     try:
         _seed(database_url, rows)
-    except (errors.UniqueViolation, errors.DuplicateTable):  # another was faster
+    except (
+        errors.UniqueViolation,
+        errors.DuplicateTable,
+    ):  # another process seeds, too
         _seed(database_url, rows)
 
 
@@ -77,7 +95,7 @@ def _seed(database_url: str, rows: int) -> None:
         unicode = conn.info.parameter_status("server_encoding") in ("UTF8", "SQL_ASCII")
         for path in sorted(resource("seeds").glob("*.sql")):
             text = path.read_text(encoding="utf-8")
-            if not unicode:  # names without their accents, rather than none
+            if not unicode:  # the encoding may lack accented letters: drop the accents
                 plain = unicodedata.normalize("NFKD", text)
                 text = plain.encode("ascii", "ignore").decode()
             conn.execute(text.encode())
@@ -90,7 +108,7 @@ def _install(conn: psycopg.Connection) -> bool:
     if not _is_ours_newer(conn, ours):
         return False
     with conn.transaction():
-        # Whoever reads would queue up behind us.
+        # While we wait for a lock, all later readers of the table wait behind us.
         conn.execute("select set_config('lock_timeout', %s, true)", [PATIENCE])
         try:
             _run_file(conn, root / "roles.sql")
@@ -111,7 +129,7 @@ def _install(conn: psycopg.Connection) -> bool:
         except errors.InsufficientPrivilege as error:
             raise DatabaseError(
                 f"the schema cannot be installed: {error}\n"
-                "Let an administrator of the database run 'csv-export migrate', "
+                "Have an administrator of the database run 'csv-export migrate', "
                 "or psql -f sql/install.sql."
             ) from error
         conn.execute(
@@ -126,9 +144,9 @@ def _install(conn: psycopg.Connection) -> bool:
 
 @dataclass(frozen=True)
 class Edition:
-    """Which functions these are: a number that grows with each release of others.
+    """The version of the SQL functions; it grows when a release changes them.
 
-    Processes from edition *oldest* on can call them.
+    Processes of the edition *oldest*, or of a newer one, can call them.
     """
 
     edition: int
@@ -152,11 +170,15 @@ def _replaceable(root: Path) -> list[Path]:
         *functions,
         root / "views.sql",
         root / "triggers.sql",
+        root / "comments.sql",
     ]
 
 
 def _is_ours_newer(conn: psycopg.Connection, ours: Edition) -> bool:
-    """Should *ours* replace what is installed?  Raise if we cannot work with that."""
+    """Return whether *ours* should replace the installed functions.
+
+    Raise `DatabaseError` if this process is too old to call those.
+    """
     with suppress(errors.UndefinedTable, errors.UndefinedColumn), conn.transaction():
         row = conn.execute(
             "select edition, oldest, digest from exports_migrations"
@@ -167,13 +189,13 @@ def _is_ours_newer(conn: psycopg.Connection, ours: Edition) -> bool:
         installed = Edition(*row)
         if ours.edition < installed.oldest:
             raise DatabaseError(
-                f"the database is newer than this version: it is of edition"
-                f" {installed.edition} and needs {installed.oldest} or newer; this is"
-                f" {ours.edition}. Start the new version."
+                f"the database is newer than this version: its schema has edition"
+                f" {installed.edition} and works with {installed.oldest} or newer,"
+                f" but this version has {ours.edition}. Start a newer version."
             )
         if ours.edition < installed.edition:
             log.warning(
-                "the database is of a newer edition, %d, and stays as it is; this is %d",
+                "the schema is left unchanged: its edition, %d, is newer than ours, %d",
                 installed.edition,
                 ours.edition,
             )
@@ -191,10 +213,10 @@ def _run_file(conn: psycopg.Connection, path: Path) -> None:
 
 
 def _give_reader_a_login(conn: psycopg.Connection, database_url: str) -> None:
-    """Where the server asks for passwords, make one for csv_reader.
+    """Give csv_reader a password, if the server asks for passwords.
 
-    It follows from the one we log in with, so that several installations in a
-    cluster agree on it, and is kept where only the service can read it.
+    It is derived from the password that we log in with, so that several
+    installations in one cluster agree on it.  Only the service can read it.
     """
     if not conn.pgconn.used_password:
         return
@@ -208,8 +230,8 @@ def _give_reader_a_login(conn: psycopg.Connection, database_url: str) -> None:
     except psycopg.OperationalError:
         if _has_password(conn, "csv_reader"):
             raise DatabaseError(
-                "csv_reader has a password already, given by somebody else. "
-                "Set SOURCE_DATABASE_URL to log in with it."
+                "csv_reader already has a password, which this service did not set. "
+                "Set SOURCE_DATABASE_URL with that password."
             ) from None
         conn.execute(
             sql.SQL("alter role csv_reader password {}").format(sql.Literal(password))

@@ -1,1 +1,1 @@
-"""The queue in PostgreSQL, as Python sees it: its calls, and what it announces."""
+"""The Python side of the queue: calls of its SQL functions, and its notifications."""

@@ -1,4 +1,4 @@
-"""Calls that come while another one is under way are made together, as the next."""
+"""Combine concurrent calls: those that arrive while one is running share the next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,10 +10,11 @@ R = TypeVar("R")
 
 
 class Batches(Generic[T, R]):
-    """Calls *make* with up to *most* things at once; it returns an answer to each.
+    """Call *make* with up to *most* things at once; it returns an answer for each.
 
-    The first one goes alone and at once, so nobody waits without need.  If many
-    fail together, each is tried alone: no one's fault is another's.
+    When nothing is running, a call is made alone and at once, so batching adds no
+    delay.  If a batch fails, each thing is tried alone: one bad thing must not
+    fail the others.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class Batches(Generic[T, R]):
         self._calling: asyncio.Task[None] | None = None
 
     async def call(self, thing: T) -> R:
-        """Return the answer to *thing*, or raise what calling raised."""
+        """Return the answer for *thing*, or raise what `make` raised for it."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((thing, answer))
         if self._calling is None:
@@ -37,7 +38,7 @@ class Batches(Generic[T, R]):
             while self._waiting:
                 next_ones = self._waiting[: self._most]
                 del self._waiting[: self._most]
-                # Some may have given up.
+                # Leave out those whose caller has been cancelled.
                 now = [one for one in next_ones if not one[1].done()]
                 if len(now) > 1:
                     with suppress(Exception):
@@ -57,5 +58,5 @@ class Batches(Generic[T, R]):
     async def _answer(self, asked: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         answers = await self._make([thing for thing, _ in asked])
         for (_, future), answer in zip(asked, answers, strict=True):
-            if not future.done():  # else nobody waits for it any more
+            if not future.done():  # otherwise its caller has been cancelled
                 future.set_result(answer)

@@ -1,8 +1,7 @@
 """The queue: one method for each SQL function.
 
-PostgreSQL decides everything; nothing here updates a row by itself.  After
-`claim`, every call presents the export that was claimed, and so its fencing
-token.
+PostgreSQL makes every decision; no method here updates a row by itself.  After
+`claim`, every call presents the claimed export, and with it its fencing token.
 """
 
 import hashlib
@@ -32,7 +31,7 @@ from ..postgres.pool import Pool
 from .batches import Batches
 
 PATIENCE = 10.0  # seconds for one call; the connection is severed after that
-REMEMBERED = 10_000  # running exports whose figures are compared
+REMEMBERED = 10_000  # running exports whose last figures are kept; see `_forward`
 
 
 class KeyReused(Exception):
@@ -44,10 +43,11 @@ class LeaseLost(Exception):
 
 
 class Queue:
-    """What can be done with exports, each in a transaction of its own.
+    """The operations on exports, each in its own transaction.
 
-    Every method raises `psycopg.Error` when PostgreSQL refuses or is away, and
-    none waits much longer than `PATIENCE`.
+    Every method raises `psycopg.Error` if PostgreSQL refuses it or cannot be
+    reached.  `submit` and `dry_run` may take `submit_timeout` longer than
+    `PATIENCE`; no other method waits much longer than `PATIENCE`.
     """
 
     def __init__(
@@ -63,20 +63,26 @@ class Queue:
         self._max_pending = max_pending
         self._retention = retention
         self._completions = Batches(self._complete)
-        self._furthest: dict[UUID, Export] = {}  # as it was shown last
+        self._furthest: dict[UUID, Export] = {}  # each as it was returned last
 
     async def ping(self) -> None:
-        """Raise `psycopg.Error` unless the database answers."""
-        await self._one("select 1")
+        """Raise `psycopg.Error` unless the database answers, and can be written to."""
+        row = await self._one(
+            "select current_setting('transaction_read_only')::boolean as read_only"
+        )
+        if row and row["read_only"]:
+            await self._pool.drain()  # another server may be the primary by now
+            raise errors.ReadOnlySqlTransaction("the server is read-only")
 
     async def submit(self, wanted: dict[str, Any], key: str | None = None) -> Export:
-        """Create an export of *wanted*, columns of `exports`.
+        """Create an export; *wanted* maps columns of `exports` to values.
 
-        It is refused here if the reader could not run it, or if planning it takes
-        longer than `submit_timeout`: `psycopg.errors.QueryCanceled`.  With an idempotency
-        *key* that was used before, return the export of then.  Raises
-        `psycopg.errors.ConfigurationLimitExceeded` when too many wait, and
-        `KeyReused` if the key came with another request.
+        PostgreSQL refuses it if csv_reader could not run it.  If planning takes
+        longer than `submit_timeout`, it raises `psycopg.errors.QueryCanceled`; if
+        too many exports wait, `psycopg.errors.ConfigurationLimitExceeded`.
+
+        If the idempotency *key* was used before, return the export that was
+        created with it, or raise `KeyReused` if that was a different request.
         """
         digest = hashlib.sha256(
             json.dumps(wanted, sort_keys=True, default=str).encode()
@@ -96,7 +102,7 @@ class Queue:
                 )
                 if full and not row:
                     raise
-            if row:  # else it was deleted meanwhile
+            if row:  # otherwise it was deleted in the meantime: try once more
                 if row["request_digest"] != digest:
                     raise KeyReused
                 return Export(**row)
@@ -109,7 +115,7 @@ class Queue:
     async def _insert(
         self, values: dict[str, Any], *, max_pending: int | None, keep: bool = True
     ) -> Export:
-        """Insert a row of *values*; every one of them travels as a parameter."""
+        """Insert a row of *values*, each of them passed as a query parameter."""
         statement = sql.SQL("insert into exports ({}) values ({}) returning *").format(
             sql.SQL(", ").join(map(sql.Identifier, values)),
             sql.SQL(", ").join(sql.Placeholder() * len(values)),
@@ -119,13 +125,14 @@ class Queue:
             for name, value in values.items()
         ]
         async with self._connection(self._submit_timeout + PATIENCE) as conn:
-            # One round trip, and the server ends it when its time is up.
+            # A single round trip; statement_timeout limits it on the server.
             async with (
                 conn.pipeline(),
                 conn.transaction(force_rollback=not keep),
             ):
                 await conn.execute(
-                    # What the database says holds unless we know better.
+                    # With no limit of our own, the database's exports.max_pending
+                    # applies.
                     "select set_config('statement_timeout', %s, true),"
                     " set_config('client_connection_check_interval', '2s', true),"
                     " set_config('exports.max_pending', coalesce(%s,"
@@ -145,7 +152,10 @@ class Queue:
         return Export(**row)
 
     async def sources(self, search_path: str) -> list[Source]:
-        """Return the relations that csv_reader may read, named as in *search_path*."""
+        """Return the relations that csv_reader may read.
+
+        Those that *search_path* finds are named without their schema.
+        """
         async with self._connection() as conn:
             async with conn.pipeline(), conn.transaction():
                 await conn.execute(
@@ -158,17 +168,17 @@ class Queue:
         return [Source(**row) for row in rows]
 
     async def get(self, id: UUID) -> Export | None:
-        """Return the export as of now, with live rows and bytes."""
+        """Return the current state of the export, with live rows and bytes."""
         row = await self._one("select * from live_exports where id = %s", id)
         return self._forward(Export(**row)) if row else None
 
     async def watch(
         self, ids: set[UUID], *, running: bool, waiting: bool, since: datetime | None
     ) -> tuple[list[Export], datetime]:
-        """Return the exports *ids* and others that matter, and when they were read.
+        """Return the exports *ids* and some others, and when they were read.
 
-        These are what is *running*, the first that are *waiting*, and what has
-        ended *since*; see `watch_exports`.
+        The others are all running exports (if *running*), the first pending ones
+        (if *waiting*), and those that have ended *since*; see `watch_exports`.
         """
         rows = await self._all(
             "select clock_timestamp() as read_at, export.* from (values (1)) as _"
@@ -200,9 +210,10 @@ class Queue:
         return [self._forward(Export(**row)) for row in rows]
 
     def _forward(self, export: Export) -> Export:
-        """Let figures of an attempt never run backwards.
+        """Keep the figures of an attempt from going backwards.
 
-        Between the end of a COPY and the next heartbeat the server has none.
+        Between the end of a COPY and the next heartbeat, live_exports shows the
+        older figures of the last heartbeat.
         """
         before = self._furthest.pop(export.id, None)
         if export.status is not Status.PROCESSING:
@@ -226,15 +237,15 @@ class Queue:
         floors: list[datetime | None] | None = None,
         limit: int = 1,
     ) -> list[Export]:
-        """Lease the next pending exports to *worker*: at most *limit*, perhaps none.
+        """Lease the next pending exports to *worker*; return 0 to *limit* of them.
 
         Two callers never receive the same export: it is locked and leased in
         one statement.  Present the returned export to every later call.  Its
         `attempt` is the fencing token: once the lease is lost, those calls
         change nothing and raise `LeaseLost`.
 
-        *floors* has, for each priority, the `run_at` claimed last: the search
-        begins there.
+        *floors* holds, for each priority, the `run_at` of the export claimed last;
+        the search begins there.
         """
         rows = await self._all(
             "select * from claim_export(%s, %s, %s::timestamptz[], %s)",
@@ -246,12 +257,12 @@ class Queue:
         return [Export(**row) for row in rows]
 
     async def slices(self, export: Export) -> Sliceable | None:
-        """Return how to select a part of what is exported, if it has parts."""
+        """Return how to select a part of the table; None if it cannot be divided."""
         row = await self._one("select * from compile_slices(%s)", export.id)
         return Sliceable(**row) if row and row["source"] else None
 
     async def next_in(self) -> float | None:
-        """Return the seconds until the next export is due that is not yet."""
+        """Return the seconds until the next scheduled export is due, if there is one."""
         row = await self._one("select next_export_in() as due")
         return row["due"].total_seconds() if row and row["due"] else None
 
@@ -263,7 +274,7 @@ class Queue:
         bytes: int,
         estimated_rows: int | None = None,
     ) -> None:
-        """Extend the lease and report how far the copy came, and of how much."""
+        """Extend the lease; report the rows and bytes so far and the expected rows."""
         await self._held(
             "select heartbeat_export(%s, %s, %s, %s, %s, %s) is not null as held",
             export.id,
@@ -276,9 +287,9 @@ class Queue:
         )
 
     async def complete(self, export: Export, receipt: Receipt) -> None:
-        """Publish the file of this attempt, which is whole and on disk.
+        """Publish the file of this attempt, which must be complete and on disk.
 
-        Exports that complete while others do share a transaction, and its flush.
+        Exports that complete at the same time share a transaction and its flush.
         """
         if not await self._completions.call((export, receipt)):
             raise LeaseLost
@@ -286,8 +297,11 @@ class Queue:
     async def _complete(
         self, completed: Sequence[tuple[Export, Receipt]]
     ) -> list[bool]:
-        """Complete all or none of them; return of each whether it was held."""
-        told = [
+        """Complete the exports that are still held; return for each whether it was.
+
+        An error leaves all of them as they were.
+        """
+        receipts = [
             {
                 "id": str(export.id),
                 "attempt": export.attempt,
@@ -301,7 +315,7 @@ class Queue:
         ]
         rows = await self._all(
             "select id, held from complete_exports(%s, %s)",
-            Jsonb(told),
+            Jsonb(receipts),
             self._retention,
         )
         held = {row["id"]: row["held"] for row in rows}
@@ -314,10 +328,14 @@ class Queue:
         transient: bool,
         rows: int | None = None,
         bytes: int | None = None,
-    ) -> None:
-        """End the attempt, which came so far; if it is transient, try again later."""
-        await self._held(
-            "select fail_export(%s, %s, %s, %s, %s, %s) is not null as held",
+    ) -> Status:
+        """End the attempt with *error*; return pending if the export will be retried.
+
+        It is if *error* is *transient* and attempts are left.  *rows* and *bytes*
+        are how far the attempt came.
+        """
+        status = await self._status(
+            "select fail_export(%s, %s, %s, %s, %s, %s) as status",
             export.id,
             export.attempt,
             Jsonb(error.model_dump(exclude_none=True)),
@@ -325,47 +343,54 @@ class Queue:
             rows,
             bytes,
         )
+        if status is None:
+            raise LeaseLost
+        return status
 
     async def depth(self) -> Depth:
-        """Return how much waits and runs."""
+        """Return how many exports are waiting and running."""
         row = await self._one("select * from queue_depth()")
         assert row
         return Depth(**row)
 
     async def release(self, export: Export) -> None:
-        """Hand the export back, to be run by another worker."""
+        """Hand the export back, so that another worker runs it."""
         await self._held(
             "select release_export(%s, %s) as held", export.id, export.attempt
         )
 
     async def cancel(self, id: UUID) -> Status | None:
-        """Cancel what has not ended; return the status it has now, if it exists."""
+        """Cancel the export unless it has ended; return its status, if it exists."""
         return await self._status("select cancel_export(%s) as status", id)
 
     async def retry(self, id: UUID) -> Status | None:
-        """Start over what failed or was cancelled; return its status, if it exists."""
+        """Queue a failed or cancelled export again; return its status, if it exists."""
         return await self._status("select retry_export(%s) as status", id)
 
     async def debris(self, names: list[str]) -> dict[str, bool]:
-        """Return those of the files *names* that no export refers to.
+        """Return those of the file *names* that no export refers to.
 
-        True: their export is known.  False: no such export was ever here.
+        The value is True if the file belongs to an export of this database, also
+        a deleted one, and False if this database has never had such an export.
         """
         rows = await self._all("select * from find_debris(%s)", names)
         return {row["name"]: row["known"] for row in rows}
 
     async def delete(self, id: UUID) -> str | None:
-        """Delete the export; return its file's name, or "", if there was one."""
+        """Delete the export; return the name of its file, or "" if it had none.
+
+        Return None if there is no such export.
+        """
         row = await self._one("select delete_export(%s) as file", id)
         return row["file"] if row else None
 
     async def prune(self, older_than: timedelta) -> int:
-        """Delete some exports that ended longer ago than that; return how many."""
+        """Delete some exports that ended more than *older_than* ago; return how many."""
         row = await self._one("select prune_exports(%s) as pruned", older_than)
         return int(row["pruned"]) if row else 0
 
     async def rescue(self) -> list[Export]:
-        """Take back every export whose lease ran out; return them."""
+        """Take back every export whose lease has expired; return them."""
         return [
             Export(**row) for row in await self._all("select * from rescue_exports()")
         ]
@@ -374,13 +399,16 @@ class Queue:
     async def _connection(
         self, patience: float = PATIENCE
     ) -> AsyncIterator[psycopg.AsyncConnection[DictRow]]:
-        """Lend a connection for *patience*; drop all that are to a read-only server."""
+        """Lend a connection for up to *patience* seconds, and then sever it.
+
+        If the server turns out to be read-only, replace all connections.
+        """
         async with self._pool.connection() as conn:
             try:
                 with bounded(conn, patience):
                     yield conn
             except errors.ReadOnlySqlTransaction:
-                await self._pool.drain()  # another one may be the primary by now
+                await self._pool.drain()  # another server may be the primary by now
                 raise
 
     async def _one(
@@ -393,7 +421,8 @@ class Queue:
         self, statement: Any, *params: object, patience: float = PATIENCE
     ) -> list[dict[str, Any]]:
         async with self._connection(patience) as conn:
-            # Without parameters it must not be searched for placeholders.
+            # Pass None if there are no parameters: then psycopg does not look for
+            # placeholders in the statement.
             cursor = await conn.execute(statement, params or None)
             return await cursor.fetchall()
 
@@ -404,6 +433,6 @@ class Queue:
         if not (row and row["held"]):
             raise LeaseLost
 
-    async def _status(self, statement: Any, id: UUID) -> Status | None:
-        row = await self._one(statement, id)
+    async def _status(self, statement: Any, *params: object) -> Status | None:
+        row = await self._one(statement, *params)
         return Status(row["status"]) if row and row["status"] else None

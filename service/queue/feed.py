@@ -1,12 +1,12 @@
-"""What happened, for everybody who watches.
+"""Events about exports, for all who watch them.
 
-One reader serves all subscribers of a process: it re-reads the exports that the
-listener names, and those that are running several times a second, in one
-statement a tick, and hands the same bytes to all.  While nobody watches it
-reads nothing.
+One reader serves all subscribers of a process.  It re-reads the exports that
+notifications name, and several times a second the running ones, with one
+statement per tick, and hands the same bytes to every subscriber.  With no
+subscribers it reads nothing.
 
-An event is the export as it is now.  Events may be merged, never reordered:
-whoever missed some is right again with the next one.
+An event holds the export's current state.  Events may be merged but are never
+reordered, so a subscriber that missed some is up to date after the next one.
 """
 
 import asyncio
@@ -24,20 +24,21 @@ from .listener import CHANGED, Listener
 
 log = logging.getLogger(__name__)
 
-TICK = 0.2  # seconds between looks at what is running
-GAP = 0.03  # seconds in which changes gather, to be read together
-IDLE_TICK = 60.0  # seconds between looks at nothing
-BLIND_TICK = 1.0  # seconds between looks at everything, without notifications
-PAUSE = 1.0  # seconds until the database is asked again
-BACKLOG = 256 * 1024  # bytes that may wait for a subscriber who does not read
-MARGIN = timedelta(seconds=10)  # a change may commit that much after its instant
+TICK = 0.2  # seconds between reads while an export is running
+GAP = 0.03  # seconds after a read, in which changes collect for the next one
+IDLE_TICK = 60.0  # seconds to wait for a notification while nothing is running
+BLIND_TICK = 1.0  # seconds between reads of everything while LISTEN is down
+PAUSE = 1.0  # seconds after an error, until the database is asked again
+BACKLOG = 256 * 1024  # bytes that may wait for a subscriber that does not read
+MARGIN = timedelta(seconds=10)  # a change may commit that long after its timestamp
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Subscriber:
-    """Iterate to get the chunks of a stream, until it ends.
+    """Iterate over it to get the chunks of a stream, until the stream ends.
 
-    `drop` is called when so much waits that the subscriber cannot be reading.
+    When more than `BACKLOG` bytes wait, the subscriber is not reading: the stream
+    ends and *drop* is called.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Subscriber:
         await self._more.wait()
         if not self._waiting:
             raise StopAsyncIteration
-        # Not joined: others have the same bytes, and nobody needs a copy.
+        # Chunks are not joined: all subscribers share them, and joining would copy.
         chunk = self._waiting.pop(0)
         self._size -= len(chunk)
         if not self._ended and not self._waiting:
@@ -89,23 +90,27 @@ class Feed:
         self._of_one: dict[UUID, set[Subscriber]] = {}
         self._newcomers: list[Subscriber] = []
         self._changed: set[UUID] = set()
-        self._anything = False  # may have changed: notifications were merged, or lost
+        # Any export may have changed: notifications were merged or lost.
+        self._anything = False
         self._look = asyncio.Event()
-        self._shown: dict[UUID, tuple[Status, bytes]] = {}  # what has not ended
-        self._told: dict[UUID, datetime] = {}  # when what was told last has ended
-        self._last = 0  # event
+        # The last event of each export that has not ended.
+        self._shown: dict[UUID, tuple[Status, bytes]] = {}
+        # The end of each export whose end was announced recently.
+        self._told: dict[UUID, datetime] = {}
+        self._last = 0  # number of the last event: microseconds since 1970
 
     def __len__(self) -> int:
-        """How many watch."""
+        """Return the number of subscribers."""
         return len(self._of_all) + sum(map(len, self._of_one.values()))
 
     def subscribe(
         self, id: UUID | None, last_event: str | None, drop: Callable[[], None]
     ) -> Subscriber:
-        """Begin a stream, of the export *id* or of all, with the present state.
+        """Begin a stream of the export *id*, or of all, with the current state.
 
-        After *last_event* the stream of all also tells what ended meanwhile.
-        *drop* is called for a subscriber who does not read.
+        If *last_event* is given, the stream of all exports also contains those
+        that have ended since that event.  *drop* is called if the subscriber does
+        not read.
         """
         subscriber = Subscriber(id, _instant(last_event), drop)
         group = self._of_all if id is None else self._of_one.setdefault(id, set())
@@ -127,7 +132,7 @@ class Feed:
             subscriber.end()
 
     async def run(self) -> None:
-        """Read and tell, for ever."""
+        """Read changes and send them to the subscribers, until cancelled."""
         forget = self._listener.subscribe(CHANGED, self._hear)
         try:
             while True:
@@ -146,10 +151,10 @@ class Feed:
 
     def _hear(self, payload: str) -> None:
         if not len(self):
-            return  # whoever comes will read the present state
+            return  # a new subscriber reads the current state anyway
         try:
             self._changed.add(UUID(payload))
-        except ValueError:  # several changed; or anybody's NOTIFY, which says look, too
+        except ValueError:  # several changed, or somebody sent a NOTIFY by hand
             self._anything = True
         self._look.set()
 
@@ -185,13 +190,13 @@ class Feed:
                 since=self._since(newcomers, anything),
             )
         except psycopg.Error:
-            self._newcomers += newcomers  # who still wait for the present state
+            self._newcomers += newcomers  # they still wait for the current state
             self._changed |= changed
             raise
         self._tell(exports, read_at, ids, set(newcomers))
 
     def _since(self, newcomers: list[Subscriber], anything: bool) -> datetime | None:
-        """From when on to read what has ended, if at all."""
+        """Return the instant since which ended exports must be read, if they must be."""
         asked = [one.since for one in newcomers if one.since and one.id is None]
         if anything and self._of_all and self._last:
             asked.append(_at(self._last))
@@ -234,7 +239,7 @@ class Feed:
             one.put(state if one in newcomers else changes)
 
     def _frame(self, export: Export) -> tuple[bytes, bool]:
-        """Return the event of *export*, and whether it has been told already."""
+        """Return the event of *export*, and whether it is news to the subscribers."""
         body = export.model_dump_json(by_alias=True).encode()
         status, shown = self._shown.get(export.id, (None, b""))
         end, is_new = "", body != shown
@@ -260,9 +265,10 @@ class Feed:
 
 
 def _newest(frames: list[tuple[bytes, bool]]) -> list[bytes]:
-    """Return the *frames* without the first that have ended, if they are too many.
+    """Return the *frames* that a new subscriber gets: about `BACKLOG` bytes at most.
 
-    Whoever connects gets `BACKLOG` bytes of these at most.
+    If they are more, the oldest of the ended exports are left out; the others are
+    always sent.
     """
     room = BACKLOG - sum(len(frame) for frame, ended in frames if not ended)
     kept = []
@@ -275,14 +281,14 @@ def _newest(frames: list[tuple[bytes, bool]]) -> list[bytes]:
 
 
 def end_of(export: Export) -> str:
-    """Return how the id of its last event ends; nothing if it has not ended."""
+    """Return the suffix of the id of its last event; "" if it has not ended."""
     if export.finished_at is None:
         return ""
     return f"-{(export.finished_at - EPOCH) // timedelta(microseconds=1)}"
 
 
 def _instant(event: str | None) -> datetime | None:
-    """Return the instant in an event's id, less a margin."""
+    """Return the instant in an event's id, minus `MARGIN`; None if it has none."""
     try:
         return _at(int((event or "").partition("-")[0]))
     except (ValueError, OverflowError):

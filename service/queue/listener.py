@@ -18,21 +18,21 @@ from ..supervision import Backoff
 
 log = logging.getLogger(__name__)
 
-CHANGED = "exports"  # a status changed: the id, or nothing if there are several
+CHANGED = "exports"  # a status changed; the payload is the id, or empty if many did
 PENDING = "exports_pending"  # there is something to claim
-ECHO = "exports_echo"  # what a listener says to itself
-SILENCE = 30.0  # seconds without a notification after which we ask for a sign of life
-PATIENCE = 10.0  # seconds for that sign, or until we first hear ourselves
+ECHO = "exports_echo"  # a listener notifies itself, to check that LISTEN works
+SILENCE = 30.0  # seconds between echoes; each must arrive before the next is sent
+PATIENCE = 10.0  # seconds for a statement, and for the first echo
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reconnect
 
 Hear = Callable[[str], None]
 
 
 class Listener:
-    """Calls back for each notification; `run` it as a task.
+    """Call back for each notification; `run` it as a task.
 
-    Without a *conninfo* it never hears anything: polling alone has to do.  It is
-    `connected` while it hears what it says itself.
+    If *conninfo* is None, it does not listen, and its subscribers must poll.
+    `connected` is set while it receives the notifications that it sends to itself.
     """
 
     def __init__(self, conninfo: str | None) -> None:
@@ -51,7 +51,7 @@ class Listener:
         return lambda: self._hears[channel].discard(hear)
 
     async def run(self) -> None:
-        """Listen for ever, reconnecting as often as it takes."""
+        """Listen until cancelled; reconnect whenever the connection is lost."""
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while self._conninfo is not None:
             try:
@@ -65,7 +65,7 @@ class Listener:
             await backoff.pause()
 
     async def _listen(self, conn: psycopg.AsyncConnection) -> None:
-        """Tell what is heard, until a sign of life is not."""
+        """Pass on notifications, until our own echo fails to arrive."""
         with bounded(conn, PATIENCE):
             for channel in (ECHO, *self._hears):
                 await conn.execute(f"listen {channel}")
@@ -83,16 +83,17 @@ class Listener:
             patience = SILENCE
         if not self._deaf:
             log.warning(
-                "notifications do not arrive: is there a pooler in between? Set"
-                " LISTEN_DATABASE_URL to the server itself; until then we poll"
+                "notifications do not arrive; polling instead. If there is a"
+                " transaction pooler in between, set LISTEN_DATABASE_URL to connect"
+                " to the server directly"
             )
         self._deaf = True
 
     async def _say(self) -> None:
-        """Give a sign of life, by a connection of its own.
+        """Send the echo, through a separate connection.
 
-        A transaction pooler hands a connection what it says itself, and nothing
-        that others say.
+        Through a transaction pooler, a connection receives its own notifications
+        but not those of others, so it must not send the echo itself.
         """
         async with await self._connect("echo") as conn:
             with bounded(conn, PATIENCE):

@@ -14,7 +14,8 @@ from pgqueuer.queries import EntrypointExecutionParameter
 from procrastinate.jobs import Status
 
 from service.model import PRIORITIES, Export, Receipt
-from service.postgres.pool import open_pool, schema
+from service.postgres import schema
+from service.postgres.pool import open_pool
 from service.queue.calls import Queue as Exports
 
 from ..processes import Process

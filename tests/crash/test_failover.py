@@ -97,7 +97,7 @@ def test_a_completion_that_nobody_confirms_keeps_its_file(
             conn.execute("alter system set synchronous_standby_names = 'nobody'")
             conn.execute("select pg_reload_conf()")
             (id,) = world.submit("select 1 as n")
-            world.start().until("nobody answers")
+            world.start().until("the outcome could not be reported")
             conn.execute("alter system reset synchronous_standby_names")
             conn.execute("select pg_reload_conf()")
             world.until(

@@ -55,7 +55,7 @@ def test_settings_that_make_no_sense_end_the_start_with_one_line(
     [
         ({"PORT": "eighty"}, "PORT:"),
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "cannot be used"),
-        ({"EXPORTS_DIR": "/dev/null/exports"}, "cannot be made"),
+        ({"EXPORTS_DIR": "/dev/null/exports"}, "cannot create EXPORTS_DIR"),
         ({"HOST": "no such host"}, "cannot listen"),
     ],
 )

@@ -93,5 +93,5 @@ def test_root_keeps_it_out_of_folders_that_are_private(tmp_path: Path) -> None:
 
 
 def test_a_version_that_is_not_there_is_named(scratch: Path) -> None:
-    with pytest.raises(embedded.EmbeddedError, match="PostgreSQL 9 is wanted"):
+    with pytest.raises(embedded.EmbeddedError, match="needs PostgreSQL 9"):
         embedded.Postgres(scratch / "old", version=9).__enter__()

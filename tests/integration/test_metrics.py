@@ -57,6 +57,20 @@ async def test_figures_follow_what_happens(service: Service, conn: Any) -> None:
         assert (await scraped(service))["export_subscribers"] == 1
 
 
+async def test_the_last_attempt_is_not_retried(service: Service) -> None:
+    query = "select pg_terminate_backend(pg_backend_pid())"
+    ended = await service.ended(
+        (await service.export(query=query, maxAttempts=1))["jobId"]
+    )
+    assert ended["status"] == "failed"
+
+    async def counted() -> bool:
+        return (await scraped(service)).get("export_attempts_total failed") == 1
+
+    await eventually(counted)
+    assert "export_attempts_total retried" not in await scraped(service)
+
+
 async def test_a_backlog_shows(start: Start, conn: Any) -> None:
     service = await start(work=False)
     await service.export()

@@ -92,7 +92,7 @@ async def test_what_is_not_there_yet_is_tried_again(
     export = await eventually(waits)
     assert export["status"] == "pending"
     assert export["history"][0]["error"]["message"] == (
-        'relation "public.late" does not exist (on a replica, which may be late)'
+        'relation "public.late" does not exist (on a replica, which may lag behind)'
     )
     follows.ask("select pg_wal_replay_resume()")
     export = await service.ended(id)

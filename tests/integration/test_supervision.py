@@ -90,6 +90,9 @@ async def test_a_phase_in_which_the_database_only_reads(
                 return "read-only" in caplog.text
 
         await eventually(refused)
+        async with service.http.get("/health") as answer:
+            assert answer.status == 503
+            assert "read-only" in (await answer.json())["detail"]
         admin.execute(f"alter database {name} reset default_transaction_read_only")
         admin.execute(others)
 

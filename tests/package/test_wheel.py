@@ -64,13 +64,14 @@ def test_it_makes_a_database_and_exports(
 ) -> None:
     done = run(
         *(installed, tmp_path, "up", "--once"),
-        DATABASE_URL=database,
+        DATABASE_URL=f"{database} password=unheard",
         EXPORTS_DIR=str(tmp_path),
         PORT="0",
         SEED_ROWS="1000",
     )
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("*.csv"))) == 1
+    assert "unheard" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("shell, at", [("bash", "1"), ("zsh", "1"), ("fish", "exp")])

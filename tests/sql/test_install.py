@@ -211,6 +211,22 @@ def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
                 assert conn.execute("select current_user").fetchone() == ("csv_reader",)
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     conn.execute("select password from reader_login")
+        with psycopg.connect(admin, autocommit=True) as conn:
+            conn.execute("delete from reader_login")
+            conn.execute("alter role csv_reader password 'somebody else''s'")
+            conn.execute("alter role csv_service password 'of the service'")
+        service = make_conninfo(admin, user="csv_service", password="of the service")
+        with pytest.raises(connections.DatabaseError, match="SOURCE_DATABASE_URL"):
+            schema.migrate(service)
+        assert schema.migrate(service, reader_login=False) is False
+
+
+def test_a_read_only_server_cannot_be_migrated(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as conn:
+        name = conn.info.dbname
+        conn.execute(f"alter database {name} set default_transaction_read_only = on")
+    with pytest.raises(connections.DatabaseError, match="read-only"):
+        schema.migrate(empty)
 
 
 @pytest.mark.newest

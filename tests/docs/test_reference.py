@@ -1,0 +1,91 @@
+"""docs/reference is what the code says; and what the documents name exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.api import create_app, keys
+from service.api.openapi import description
+from service.config import Settings
+
+from . import reference
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "sql" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+OF_US = [path for path in DOCUMENTS if path.name != "comparison.md"]
+NOT_DESCRIBED = {
+    "/",
+    "/docs",
+    "/favicon.ico",
+    "/openapi.json",
+    "/web",
+}  # pages, and the description
+
+
+@pytest.mark.newest
+def test_the_reference_is_up_to_date(database: str) -> None:
+    made = reference.pages(database)
+    there = {path.name: path.read_text() for path in reference.FOLDER.glob("*.md")}
+    assert there == made, "run `make reference`"
+
+
+def test_every_route_is_described() -> None:
+    app = create_app({keys.SETTINGS: Settings()})
+    served = {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource and route.method != "HEAD"
+    }
+    described = {
+        (method.upper(), path)
+        for path, methods in description()["paths"].items()
+        for method in methods
+        if method != "parameters"
+    }
+    assert {one for one in served if one[1] not in NOT_DESCRIBED} == described
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        path = (document.parent / file).resolve() if file else document
+        assert path.exists(), f"{document.name}: {target}"
+        if anchor and path.suffix == ".md":
+            heads = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in map(slug, heads), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("document", OF_US, ids=lambda path: path.name)
+def test_settings_that_are_named_exist(document: Path) -> None:
+    """Capitals in code, with an underscore or an equals sign, are settings of ours."""
+    known = {name.upper() for name in Settings.model_fields} | OTHERS
+    code = re.findall(r"`([^`\n]+)`", document.read_text())
+    named = {name for one in code for name in re.findall(r"\b[A-Z]+_[A-Z_]+\b", one)}
+    assert named <= known, f"{document.name}: {named - known}"
+
+
+# Of the client, of PostgreSQL, of Docker and of the tests.
+OTHERS = {
+    "CSV_EXPORT_URL",
+    "POSTGRES_PASSWORD",
+    "REQUIRE_POSTGRES",
+    "NO_COLOR",
+    "PGOPTIONS",
+}
+
+
+def slug(heading: str) -> str:
+    """Return the anchor of a heading, as repository hosts make it."""
+    kept = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower())
+    return kept.replace(" ", "-")
