@@ -7,6 +7,8 @@ language plpgsql
 -- whatever the statistics say: they are always out of date for a queue
 set enable_seqscan to off
 set enable_bitmapscan to off
+-- with a large backlog each call would be planned anew, since that looks cheaper
+set plan_cache_mode to force_generic_plan
 as $$
 declare
     next_ids uuid[] := '{}';
