@@ -41,8 +41,11 @@ $$;
 
 -- Whoever installs must be able to act as both.
 do $$
+declare
+    -- Since PostgreSQL 16 a member need not be able to SET ROLE.
+    is_new constant boolean := current_setting('server_version_num')::integer >= 160000;
 begin
-    if not pg_has_role(current_user, 'csv_service', 'member') then
+    if not pg_has_role(current_user, 'csv_service', case when is_new then 'set' else 'member' end) then
         execute format('grant csv_service to %I', current_user);
     end if;
 end

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from aiohttp import web
-from psycopg.errors import QueryCanceled
+from psycopg.errors import ConfigurationLimitExceeded, QueryCanceled
 from pydantic import TypeAdapter, ValidationError
 
 from ..copying import preview
@@ -233,6 +233,12 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
             PREVIEW_ROWS,
             export.search_path,
         )
+    except ConfigurationLimitExceeded as error:
+        raise Problem(  # temp_file_limit of csv_reader
+            "refused",
+            error.diag.message_primary or str(error),
+            sqlstate=error.sqlstate,
+        ) from None
     except QueryCanceled:
         raise Problem(
             "slow-preview",

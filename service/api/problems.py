@@ -38,7 +38,7 @@ BODY_PATIENCE = 30.0  # seconds for the whole body to arrive
 
 # SQLSTATEs of failures on our side: connection, read-only server, resources, operator,
 # system.
-OURS = ("08", "25006", "53", "57", "58")
+OURS = ("08", "25006", "40", "53", "57", "58")
 
 
 class Problem(Exception):

@@ -1,4 +1,4 @@
-"""A client of the service: what `csv-export` does against a server by URL.
+"""The commands of `csv-export` that use a running service, given by its URL.
 
-It knows the HTTP interface and nothing else of the service.
+They use the HTTP interface of the service and no other part of it.
 """

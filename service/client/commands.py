@@ -1,8 +1,9 @@
-"""The commands that ask a server, by URL."""
+"""The commands that use a running service, given by its URL."""
 
 import asyncio
 import csv
 import functools
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -24,19 +25,19 @@ from .receipt import differences
 EXIT_CODES = """\b
 Exit codes:
   0    done
-  1    failed, refused, or not what it should be
-  2    the command line makes no sense
-  3    no server answers there
-  130  ended by Ctrl-C
+  1    failed or refused, or the file is not what was exported
+  2    the command line is invalid
+  3    the server cannot be reached
+  130  interrupted by Ctrl-C
 """
 FORMAT = click.Choice(["csv", "tsv", "jsonl"])
 COMPRESSION = click.Choice(["none", "gzip", "zstd"])
-AROUND = 60  # characters on each side of an error's place
+AROUND = 60  # characters that are shown on each side of an error's position
 STATUS = click.Choice(list(live.STYLES))
 
 
 class Failure(click.ClickException):
-    """One line for the person, perhaps an excerpt, and an exit code for the script."""
+    """A one-line message, perhaps with an excerpt of the query, and an exit code."""
 
     def __init__(self, message: str, excerpt: str = "") -> None:
         super().__init__(live.line(message) + excerpt)
@@ -48,9 +49,9 @@ class Unreachable(Failure):
 
 @contextmanager
 def failing(query: str | None = None) -> Iterator[None]:
-    """Turn what can go wrong with a server or a file into a `Failure`.
+    """Turn errors of the server and of files into a `Failure`.
 
-    It points at the place in *query* that the server names.
+    Its excerpt shows the position in *query* that the server reports.
     """
     try:
         yield
@@ -58,21 +59,21 @@ def failing(query: str | None = None) -> Iterator[None]:
         hint = f" (hint: {error.hint})" if error.hint else ""
         raise Failure(f"{error}{hint}", excerpt(query, error)) from error
     except Away as error:
-        raise Unreachable(f"{error} (--url names another server)") from error
+        raise Unreachable(f"{error} (use --url for another server)") from error
     except BrokenPipeError:
-        raise  # whoever reads has seen enough; click ends quietly
+        raise  # the reader has closed the pipe; click exits quietly
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         raise Failure(f"{name}{error.strerror or error}") from error
 
 
 def excerpt(query: str | None, error: Refused) -> str:
-    """Return the line of *query* that is meant, with a caret below, as psql does."""
+    """Return the line of *query* with the error, and a caret below it, as psql does."""
     if not (query and error.line and error.column):
         return ""
     text = query.split("\n")[error.line - 1]
     text = "".join(one if one.isprintable() else " " for one in text)
-    # Only the part around the place, if the line is long.
+    # Of a long line, show only the part around the error.
     begin = max(0, error.column - 1 - AROUND)
     shown = text[begin : error.column - 1 + AROUND].rstrip()
     before = text[begin : error.column - 1]
@@ -81,7 +82,7 @@ def excerpt(query: str | None, error: Refused) -> str:
 
 
 def read_by(parse: Callable[[str], Any]) -> Callable[..., Any]:
-    """Make a callback of an option; what raises `ValueError` makes no sense."""
+    """Return an option's callback that parses its text; `ValueError` is a usage error."""
 
     def read(_ctx: click.Context, _param: click.Parameter, given: Any) -> Any:
         try:
@@ -97,7 +98,7 @@ def read_by(parse: Callable[[str], Any]) -> Callable[..., Any]:
 def server(text: str) -> URL:
     url = URL(text)
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{text!r} is no server; write http://127.0.0.1:8080")
+        raise ValueError(f"{text!r} is not a server's URL; write http://127.0.0.1:8080")
     return url
 
 
@@ -107,9 +108,9 @@ def names(text: str) -> list[str]:
 
 
 def sql(text: str) -> str:
-    """Read a text, `@FILE` that has it, or `-` for the standard input.
+    """Return *text*, the content of FILE for `@FILE`, or standard input for `-`.
 
-    Without the byte order mark that some editors put before it.
+    A byte order mark, which some editors write at the beginning, is removed.
     """
     if text == "-":
         text = sys.stdin.read()
@@ -125,7 +126,10 @@ def delimiter(text: str) -> str:
 def asking(
     name: str | None = None,
 ) -> Callable[[Callable[..., Awaitable[None]]], click.Command]:
-    """Make a command of a coroutine function, whose first argument is the client."""
+    """Return a decorator that makes a command of a coroutine function.
+
+    The function gets a `Client` as its first argument.
+    """
 
     def decorate(work: Callable[..., Awaitable[None]]) -> click.Command:
         @functools.wraps(work)
@@ -158,16 +162,30 @@ def asking(
     return decorate
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="for programs")
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="print JSON, for programs"
+)
 one_id = click.argument("id", type=click.UUID)
 many_ids = click.argument("ids", type=click.UUID, nargs=-1, required=True)
+
+
+def folder_that_exists(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> str | None:
+    """Refuse a folder that is not there: the file would get its name."""
+    if given and given.endswith(os.sep) and not os.path.isdir(given):
+        raise click.BadParameter(f"there is no folder {given}")
+    return given
+
+
 to_output = click.option(
     "-o",
     "--output",
     "to",
+    callback=folder_that_exists,
     metavar="FILE",
-    help="where to; a folder, or - for the standard output, too"
-    "  [default: here, as the server names it; nothing is overwritten]",
+    help="a file, a folder, or - for standard output; in a folder, the server names"
+    " the file, and no file is overwritten  [default: the current folder]",
 )
 
 
@@ -177,7 +195,7 @@ to_output = click.option(
     "--columns",
     callback=read_by(names),
     metavar="A,B",
-    help="some of its columns: id,email",
+    help="export only these columns: id,email",
 )
 @click.option(
     "--where",
@@ -185,32 +203,34 @@ to_output = click.option(
     callback=read_by(where.parse),
     metavar="CONDITION",
     multiple=True,
-    help="only these rows; several must all hold",
+    help="export only these rows; may be repeated, then all conditions must hold",
 )
 @click.option(
     "--order-by",
     callback=read_by(names),
     metavar="A,-B",
-    help="country,-id; - is descending",
+    help="sort by these columns, descending after -: country,-id",
 )
-@click.option("--limit", type=click.IntRange(0), help="no more rows than that")
+@click.option("--limit", type=click.IntRange(0), help="export at most this many rows")
 @click.option(
     "--query",
     callback=read_by(sql),
     metavar="SQL",
-    help="a SELECT instead; @FILE, or - for stdin",
+    help="export a SELECT instead; @FILE reads it from a file, - from stdin",
 )
 @click.option("--format", type=FORMAT, help="the format of the file  [default: csv]")
 @click.option("--compression", type=COMPRESSION, help="compress the file")
-@click.option("--profile", type=click.Choice(["excel"]), help="what a program expects")
+@click.option(
+    "--profile", type=click.Choice(["excel"]), help="write what this program expects"
+)
 @click.option(
     "--delimiter",
     callback=read_by(delimiter),
     metavar="CHARACTER",
-    help="such as ; or tab",
+    help="what separates values, such as ; or tab",
 )
 @click.option("--header/--no-header", default=None, help="begin with the column names")
-@click.option("--null-text", metavar="TEXT", help="what stands for null")
+@click.option("--null-text", metavar="TEXT", help="the text that stands for NULL")
 @click.option("--quote-all/--no-quote-all", default=None, help="quote every value")
 @click.option("--line-ending", type=click.Choice(["lf", "crlf"]), help="how lines end")
 @click.option("--bom/--no-bom", default=None, help="begin with a byte order mark")
@@ -237,28 +257,36 @@ to_output = click.option(
 @click.option(
     "--digits-as-text/--no-digits-as-text",
     default=None,
-    help="have spreadsheets keep leading zeros and long numbers",
+    help="make spreadsheets keep leading zeros and long numbers",
 )
 @click.option(
     "--search-path", metavar="A,B", help="the schemas in which names are looked up"
 )
-@click.option("--time-zone", metavar="NAME", help="of the values  [default: UTC]")
-@click.option("--filename", metavar="NAME", help="what downloads are called")
-@click.option("--priority", type=click.IntRange(0, 9), help="9 goes first")
-@click.option("--run-at", metavar="INSTANT", help="not before 2026-01-31T12:00:00Z")
 @click.option(
-    "--max-attempts", type=click.IntRange(1, 100), help="before it fails for good"
+    "--time-zone", metavar="NAME", help="the time zone of values  [default: UTC]"
+)
+@click.option("--filename", metavar="NAME", help="the name that downloads suggest")
+@click.option(
+    "--priority", type=click.IntRange(0, 9), help="higher ones run first  [default: 5]"
+)
+@click.option(
+    "--run-at", metavar="INSTANT", help="do not run it before 2026-01-31T12:00:00Z"
+)
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1, 100),
+    help="attempts until it fails for good  [default: 5]",
 )
 @click.option(
     "--idempotency-key",
     "key",
     metavar="KEY",
-    help="the same key again is the same export",
+    help="using the same key again returns the same export",
 )
 @to_output
 @click.option("--dry-run", is_flag=True, help="show the SELECT and its first rows")
 @click.option("--detach", is_flag=True, help="print the id, and do not wait")
-@click.option("--no-download", is_flag=True, help="wait, and print where the file is")
+@click.option("--no-download", is_flag=True, help="wait, and print the file's URL")
 @as_json
 async def export(
     client: Client,
@@ -272,19 +300,19 @@ async def export(
 ) -> None:
     """Export a table or a query, and download the file.
 
-    Without --source and --query, the server's default source.  On a terminal it
-    shows how far it is; Ctrl-C cancels the export at the server.
+    With neither --source nor --query, the server's default source is exported.  A
+    terminal shows the progress.  Ctrl-C cancels the export on the server.
 
     \b
-    A CONDITION is one of these, with a value as it stands or 'quoted':
-      country=DE                  !=  <  <=  >  >=  as well
+    A CONDITION has one of these forms; its values may be 'quoted':
+      country=DE                  also with  !=  <  <=  >  >=
       'name like A%'              'name ilike a%'
       'country in DE,SE'          'country not in DE,SE'
       'id between 10 and 20'
       'email is null'             'email is not null'
     """
     if to == "-" and as_json:
-        raise click.UsageError("--json and --output - both want the standard output")
+        raise click.UsageError("--json and --output - both write to standard output")
     given = {name: value for name, value in options.items() if value not in (None, [])}
     wanted = {to_camel(name): value for name, value in given.items()}
     if dry_run:
@@ -312,14 +340,13 @@ async def export(
 async def download(client: Client, id: UUID, to: str | None, as_json: bool) -> None:
     """Download the file of a finished export.
 
-    Goes on where a download to the same place was interrupted, and checks the
-    sha256.
+    Resumes an interrupted download to the same place, and checks the sha256.
     """
     if to == "-" and as_json:
-        raise click.UsageError("--json and --output - both want the standard output")
+        raise click.UsageError("--json and --output - both write to standard output")
     export = await client.get(id)
     if export.sha256 is None:
-        await client.suggested_name(export)  # which is refused, with the reason
+        await client.suggested_name(export)  # raises `Refused` with the reason
     with live.Bar() as bar:
         file = await _download(client, export, to, bar)
     if as_json:
@@ -367,14 +394,15 @@ async def show(client: Client, id: UUID, as_json: bool) -> None:
 async def watch(client: Client, id: UUID | None, as_json: bool) -> None:
     """Watch all running exports until Ctrl-C, or one until it has ended.
 
-    On a terminal live; elsewhere a line when the status changes; with --json a
-    line of JSON at each change.  With an ID, it must complete for exit code 0.
+    On a terminal, the progress is shown live.  Elsewhere, a line is printed for
+    each change of a status; with --json, a line of JSON for each change.  With an
+    ID, the exit code is 0 only if the export completes.
     """
     if id is None:
         try:
             return await _watch_all(client, as_json)
         except asyncio.CancelledError:
-            return  # that is how it ends
+            return  # Ctrl-C is the normal end
     export = await client.get(id)
     lines = output.Lines(as_json)
     with live.Bar(hidden=as_json) as bar:
@@ -400,7 +428,7 @@ async def cancel(client: Client, ids: tuple[UUID, ...], as_json: bool) -> None:
 @many_ids
 @as_json
 async def retry(client: Client, ids: tuple[UUID, ...], as_json: bool) -> None:
-    """Start failed or cancelled exports over."""
+    """Run failed or cancelled exports again."""
     await _each(ids, client.retry, "pending", as_json)
 
 
@@ -413,11 +441,11 @@ async def delete(client: Client, ids: tuple[UUID, ...]) -> None:
 
 @asking()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--id", help="the export  [default: as the file is named]")
+@click.option("--id", help="id of the export  [default: taken from the file's name]")
 @click.option(
     "--receipt",
     type=click.File("rb"),
-    help="the export's JSON, instead of asking a server",
+    help="file with the export's JSON, instead of asking the server",
 )
 @as_json
 async def verify(
@@ -499,7 +527,7 @@ async def _watch_all(client: Client, as_json: bool) -> None:
 async def _submit(
     client: Client, wanted: dict[str, Any], key: str | None, bar: live.Bar
 ) -> Export:
-    """Submit, follow to the end, and cancel if we are."""
+    """Submit the export and follow it to its end; cancel it if this is cancelled."""
     submitting = asyncio.create_task(client.submit(wanted, key))
     try:
         return await follow(client, await asyncio.shield(submitting), bar)
@@ -509,12 +537,12 @@ async def _submit(
 
 
 def _result(export: Export, file: str) -> dict[str, Any]:
-    """Return the export for programs, with where its file is, if there is one."""
+    """Return the export's JSON, with the place of its file if there is one."""
     return export.shown | ({"file": file} if export.sha256 else {})
 
 
 async def _cancel(client: Client, export: Export, bar: live.Bar) -> None:
-    """Cancel the export, because of Ctrl-C, and say so."""
+    """Cancel the export after Ctrl-C, and print whether that succeeded."""
     try:
         bar.show(await client.cancel(export.id))
         live.say(f"export {export.id} is cancelled at the server")
@@ -543,7 +571,7 @@ async def _each(
     become: str,
     as_json: bool,
 ) -> None:
-    """Act on all of *ids*, also after one was refused; fail at the end if so."""
+    """Call *act* for all *ids*, even if some are refused; then exit with 1 if any was."""
     refused = False
     done = []
     for id in ids:
@@ -567,8 +595,8 @@ def _id_of(file: Path, id: str | None) -> UUID:
     try:
         return UUID(id or file.name[:36])
     except ValueError:
-        named = f"{id} is no id" if id else f"{file.name} does not begin with an id"
-        raise Failure(f"{named}; name the export by --id") from None
+        named = f"{id} is not an id" if id else f"{file.name} does not begin with an id"
+        raise Failure(f"{named}; give the export's id with --id") from None
 
 
 def _read(receipt: BinaryIO) -> Export:
@@ -577,4 +605,4 @@ def _read(receipt: BinaryIO) -> Export:
     except ValidationError as error:
         first = error.errors()[0]
         at = "/".join(map(str, first["loc"]))
-        raise Failure(f"that is no receipt: {at} {first['msg']}") from error
+        raise Failure(f"the receipt is not an export: {at} {first['msg']}") from error

@@ -1,7 +1,7 @@
-"""Bring a finished file here, whole and verified or not at all.
+"""Download a finished file, complete and verified, or not at all.
 
-It is written as a partial beside its place, named after its digest: whoever
-downloads the same export again, to the same place, goes on from there.
+The bytes are first written to a partial file in the same folder, whose name contains
+the digest.  A later download of the same export to the same place continues it.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from typing import BinaryIO
 
 from .http import Away, Client, Export, Refused
 
-TRIES = 6  # in a row, of which none brought a byte
-PAUSE = 0.5  # seconds after the first one; then twice as long each time
+TRIES = 6  # attempts in a row that bring no byte, until the download fails
+PAUSE = 0.5  # seconds after the first attempt; then twice as long each time
 BLOCK = 1024 * 1024
 
-Show = Callable[[int], None]  # takes the bytes that are here
+Show = Callable[[int], None]  # takes the number of bytes received so far
 
 
 async def save(client: Client, export: Export, output: Path | None, show: Show) -> Path:
-    """Download to the file *output* or into that folder; return the path.
+    """Download to the file *output*, or into the folder *output*; return the path.
 
-    Where the server names the file, nothing is overwritten.
+    If the server chooses the file's name, no existing file is overwritten.
     """
     if output and output.exists() and not (output.is_file() or output.is_dir()):
         with output.open("wb") as device:
@@ -49,12 +49,15 @@ async def save(client: Client, export: Export, output: Path | None, show: Show) 
 
 
 async def send(client: Client, export: Export, out: BinaryIO, show: Show) -> None:
-    """Download into *out*, which may be a pipe; raise at the end if it was wrong."""
+    """Download into *out*, which may be a pipe.
+
+    Raises `Corrupt` at the end if the digest is wrong.
+    """
     await _receive(client, export, out, hashlib.sha256(), 0, show)
 
 
 async def _fill(client: Client, export: Export, file: BinaryIO, show: Show) -> None:
-    """Complete the partial *file*; empty it if it turns out to be another's."""
+    """Complete the partial *file*; start over once if its old bytes are wrong."""
     while True:
         digest = hashlib.sha256()
         file.seek(0)
@@ -70,7 +73,7 @@ async def _fill(client: Client, export: Export, file: BinaryIO, show: Show) -> N
 
 
 class Corrupt(Refused):
-    """What arrived is not what was exported."""
+    """The bytes that arrived are not those that were exported."""
 
 
 async def _receive(
@@ -81,7 +84,7 @@ async def _receive(
     done: int,
     show: Show,
 ) -> None:
-    """Write what is missing, over as many connections as it takes."""
+    """Write the missing bytes, using as many connections as are needed."""
     failures = 0
     while done < export.bytes:
         before = done
@@ -91,7 +94,7 @@ async def _receive(
                 digest.update(chunk)
                 done += len(chunk)
                 show(done)
-            broken = Away("the connection ends before the file does")
+            broken = Away("the connection ended before the file was complete")
         except Away as error:
             broken = error
         failures = failures + 1 if done == before else 1
@@ -102,12 +105,16 @@ async def _receive(
     out.flush()
     if digest.hexdigest() != export.sha256:
         raise Corrupt(
-            f"what arrived is not what was exported: its sha256 is {digest.hexdigest()}"
+            "the downloaded file is not what was exported: its sha256 is"
+            f" {digest.hexdigest()}"
         )
 
 
 def safe_name(suggested: str) -> str:
-    """Return a name that stays in its folder, visible, and harmless to print."""
+    """Return a name without slashes, leading dots and unprintable characters.
+
+    So the file stays in its folder, is visible, and can be printed to a terminal.
+    """
     kept = "".join(c if c.isprintable() and c not in "/\\" else "_" for c in suggested)
     return kept.lstrip(".") or "export"
 

@@ -1,6 +1,6 @@
-"""The HTTP interface as methods, and an export as a server shows it.
+"""The HTTP interface as methods, and an export as the server's JSON describes it.
 
-Whatever goes wrong is `Refused`, in the server's words, or `Away`.
+Every failure is raised as `Refused`, with the server's message, or as `Away`.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ from yarl import URL
 from .. import __version__
 from .sse import Parser, TooLong
 
-CONNECTING = 10.0  # seconds
-SILENCE = 45.0  # seconds without a byte; a stream of events says something every 15
-PATIENCE = 60.0  # seconds for which a server may be away while we watch
-POLL = 0.5  # seconds, where there is no stream
-PAGE = 1000  # exports
-GATEWAYS = (502, 503, 504)  # what stands before a server, or it, says: not now
+CONNECTING = 10.0  # seconds for a connection to be made
+SILENCE = 45.0  # seconds without a byte; an event stream sends something every 15
+PATIENCE = 60.0  # seconds for which a server may be unreachable while we watch
+POLL = 0.5  # seconds between requests if there is no event stream
+PAGE = 1000  # exports in one answer
+GATEWAYS = (502, 503, 504)  # the server, or a proxy before it, cannot answer now
 
 
 class Refused(Exception):
-    """The server says no; the text is its reason, *hint* what might help.
+    """The server refused a request; the message is its reason, and *hint* may help.
 
-    *line* and *column*, from 1, are where in the query that was.
+    *line* and *column*, from 1, are the position of the error in the query.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Refused(Exception):
 
 
 class Away(Exception):
-    """No server answers there."""
+    """The server cannot be reached, or is not a CSV Export Service."""
 
 
 class Model(BaseModel):
@@ -77,7 +77,7 @@ class Column(Model):
 
 
 class Export(Model):
-    """What the command line needs of an export's JSON; *shown* is all of it."""
+    """The members of an export's JSON that the commands need; `shown` is all of it."""
 
     id: UUID = Field(alias="jobId")
     status: Literal["pending", "processing", "completed", "failed", "cancelled"]
@@ -107,11 +107,11 @@ class Export(Model):
 
     @classmethod
     def of(cls, shown: dict[str, Any]) -> Self:
-        """Return what a server shows; raise `Away` if that is no export."""
+        """Return the export in a server's JSON; raise `Away` if it is not an export."""
         try:
             export = cls.model_validate(shown)
         except ValidationError:
-            raise Away("what answers there is no CSV Export Service") from None
+            raise Away("the server is not a CSV Export Service") from None
         export._shown.update(shown)
         return export
 
@@ -121,7 +121,7 @@ class Export(Model):
 
     @property
     def name(self) -> str:
-        """What a person would call it."""
+        """The name to show to people: the relation, or "query"."""
         return self.source or "query"
 
     @property
@@ -130,7 +130,7 @@ class Export(Model):
 
     @property
     def bytes_per_second(self) -> float:
-        """The mean so far: the server's rows a second, each of the mean size."""
+        """The mean speed: the server's rows per second times the mean size of a row."""
         return self.bytes * (self.rows_per_second or 0) / max(self.rows, 1)
 
 
@@ -153,14 +153,14 @@ class Client:
         await self._http.close()
 
     async def submit(self, wanted: dict[str, Any], key: str | None = None) -> Export:
-        """Create an export; with an idempotency *key* of before, return that one."""
+        """Create an export; if *key* was used before, return the export of that time."""
         headers = {"Idempotency-Key": key} if key is not None else {}
         return Export.of(
             await self._json("POST", "exports", json=wanted, headers=headers)
         )
 
     async def preview(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """Return what an export would be: its SELECT, and its first rows."""
+        """Return the preview of an export: its SELECT and its first rows."""
         shown: dict[str, Any] = await self._json(
             "POST", "exports", json=wanted, params={"dryRun": "true"}
         )
@@ -203,12 +203,12 @@ class Client:
         return self.url / f"exports/{id}/download"
 
     async def suggested_name(self, export: Export) -> str:
-        """Return what the server would call the file; not to be trusted as a path."""
+        """Return the server's name for the file; it must not be trusted as a path."""
         url = self.download_url(export.id)
         try:
             async with self._answer("HEAD", url) as answer:
                 suggested = answer.content_disposition
-        except Refused:  # without a reason, as a HEAD has no body
+        except Refused:  # the answer to a HEAD has no body, and so no reason
             async with self._answer("GET", url):
                 raise
         return (suggested and suggested.filename) or f"{export.id}.{export.format}"
@@ -220,16 +220,16 @@ class Client:
             headers |= {"Range": f"bytes={start}-", "If-Range": f'"{export.sha256}"'}
         url = self.download_url(export.id)
         async with self._answer("GET", url, headers=headers) as answer:
-            skip = start if answer.status == 200 else 0  # it sends all of it again
+            skip = start if answer.status == 200 else 0  # 200 sends the whole file
             async for chunk in self._chunks(answer):
                 yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
 
     async def watch(self, id: UUID) -> AsyncIterator[Export | None]:
-        """Yield the export as it is now, at each change, and when it has ended.
+        """Yield the current state of the export, each change, and its end.
 
-        Outlives a stream that breaks, and a server that is away for `PATIENCE`:
-        then None is yielded.
+        A broken stream is replaced.  The server may be unreachable for up to
+        `PATIENCE`; each failed attempt to reach it yields None.
         """
         tries = _Tries()
         tries.succeeded()
@@ -254,7 +254,7 @@ class Client:
     async def watch_all(self) -> AsyncIterator[Export | UUID | None]:
         """Yield the exports that have not ended, all changes, and ids of deleted ones.
 
-        It never ends.  None is yielded while the server is away.
+        It does not end by itself.  The server may be unreachable as in `watch`.
         """
         tries = _Tries()
         running: dict[UUID, Export] = {}
@@ -295,7 +295,7 @@ class Client:
     async def _events(
         self, path: str, tries: "_Tries"
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield events and their data; end when the stream ends, breaks, or is not there."""
+        """Yield events and their data until the stream ends, breaks or is refused."""
         if not tries.stream:
             return
         parser = Parser()
@@ -303,7 +303,7 @@ class Client:
         try:
             async with self._answer("GET", self.url / path, headers=headers) as answer:
                 if answer.content_type != "text/event-stream":
-                    tries.stream = answer.status == 204  # all has been said
+                    tries.stream = answer.status == 204  # there is nothing more to send
                     return
                 async for chunk in self._chunks(answer):
                     for event in parser.feed(chunk):
@@ -313,7 +313,7 @@ class Client:
         except (Refused, TooLong, ValueError):
             tries.stream, tries.pause = False, POLL
         except Away:
-            pass  # what is asked next decides
+            pass  # the next request shows whether the server can be reached
 
     async def _json(self, method: str, path: str, **options: Any) -> Any:
         async with self._answer(method, self.url / path, **options) as answer:
@@ -324,7 +324,7 @@ class Client:
     async def _answer(
         self, method: str, url: URL, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Yield the answer, of which nothing is read yet, if it is a good one."""
+        """Yield a successful answer before its body is read; raise for all others."""
         with self._reaching():
             answer = await self._http.request(method, url, **options)
         async with answer:
@@ -340,14 +340,14 @@ class Client:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Turn what keeps us from a server, or from one of ours, into `Away`."""
+        """Raise `Away` for errors of the connection, and for answers we cannot read."""
         where = self.url.with_user(None)
         try:
             yield
         except TimeoutError:
             raise Away(f"{where} does not answer") from None
         except (aiohttp.ContentTypeError, ValueError, LookupError, TypeError):
-            raise Away(f"what answers at {where} is no CSV Export Service") from None
+            raise Away(f"the server at {where} is not a CSV Export Service") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Away(f"{where} cannot be reached: {_reason(error)}") from None
 
@@ -365,7 +365,7 @@ class Client:
 
 
 class _Tries:
-    """How long to go on watching a server that may be away."""
+    """The state of watching a server that may be unreachable for a while."""
 
     def __init__(self) -> None:
         self.stream = True
@@ -376,13 +376,13 @@ class _Tries:
         self._since = time.monotonic()
 
     def failed(self, error: Away) -> None:
-        """Raise *error* once it has lasted for too long."""
+        """Raise *error* if the last success is more than `PATIENCE` ago."""
         if time.monotonic() - self._since > PATIENCE:
             raise error
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong, without addresses and numbers of errors."""
+    """Return a short reason, without addresses and error numbers."""
     if isinstance(error, aiohttp.ClientConnectorError):
         error = error.os_error
     if isinstance(error, (socket.gaierror, ssl.SSLError)):

@@ -1,6 +1,6 @@
-"""What a person sees: bars that move, on a terminal; lines and tables elsewhere.
+"""Show progress to people: moving bars on a terminal, and figures as text.
 
-Text that came from a server goes through `clean` before it is shown.
+Text from a server goes through `clean` before it is shown.
 """
 
 import sys
@@ -28,12 +28,12 @@ STYLES = {
 LONGEST_NAME = 24  # characters
 
 errors = Console(stderr=True, highlight=False)
-AWAY = Text("the server is away; trying again", style="yellow")
-IDLE = Text("nothing is running; Ctrl-C ends this", style="dim")
+AWAY = Text("the server cannot be reached; trying again", style="yellow")
+IDLE = Text("nothing is running; press Ctrl-C to quit", style="dim")
 
 
 class Bar:
-    """One line on the terminal that follows an export; elsewhere nothing."""
+    """A line on the terminal with the progress of an export; elsewhere nothing."""
 
     def __init__(self, *, hidden: bool = False) -> None:
         self._live = Live(console=errors, refresh_per_second=10)
@@ -70,7 +70,7 @@ class Bar:
 
 
 class Screen(Bar):
-    """All that runs, and above it what has ended."""
+    """The progress of all running exports, below those that have ended."""
 
     def __init__(self, *, hidden: bool = False) -> None:
         super().__init__(hidden=hidden)
@@ -98,7 +98,7 @@ class Screen(Bar):
 
 
 def moving() -> bool:
-    """Can lines move where progress is shown?"""
+    """Return whether progress goes to an interactive terminal."""
     return errors.is_interactive
 
 
@@ -107,7 +107,7 @@ def say(text: str) -> None:
 
 
 def figures(export: Export) -> str:
-    """Say how far it has come, in columns that stay where they are."""
+    """Return the progress of *export* as text, in columns that keep their widths."""
     if export.status == "pending":
         if export.place:
             return f"pending, {ordinal(export.place)} in the queue"
@@ -131,7 +131,7 @@ def reason(export: Export) -> str:
 
 
 def seconds(export: Export) -> float | None:
-    """Return how long the copy took, or takes so far."""
+    """Return how long the copy took, or has taken so far."""
     if export.started_at is None:
         return None
     return (
@@ -140,7 +140,7 @@ def seconds(export: Export) -> float | None:
 
 
 def speed(export: Export) -> float:
-    """Return bytes a second: at the end over all of it, before as the server says."""
+    """Return bytes per second: the mean of an ended export, else the server's figure."""
     if export.ended:
         return export.bytes / max(seconds(export) or 0, 0.001)
     return export.bytes_per_second
@@ -162,12 +162,12 @@ def duration(seconds: float | None) -> str:
 
 
 def when(instant: datetime | None) -> str | None:
-    """Say an instant in the reader's time zone."""
+    """Return *instant* as text, in the local time zone."""
     return f"{instant.astimezone():%F %T %Z}" if instant else None
 
 
 def age(instant: datetime) -> str:
-    """Say how long ago, in one unit."""
+    """Return how long ago *instant* was, in one unit."""
     passed = max(0, (datetime.now(UTC) - instant).total_seconds())
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if passed >= size:
@@ -181,14 +181,14 @@ def ordinal(number: int) -> str:
 
 
 def clean(text: object) -> str:
-    """Return *text* without what a terminal would obey."""
+    """Return *text* with the characters escaped that could control a terminal."""
     return "".join(
         c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in str(text)
     )
 
 
 def line(text: object) -> str:
-    """Return *text*, clean, as one line."""
+    """Return *text* as one line, through `clean`."""
     return " ".join(clean(text).split())
 
 
@@ -209,7 +209,7 @@ def _heading(export: Export) -> Text:
 
 def _bar(name: str, progress: float | None, figures: str) -> Table:
     grid = Table.grid(padding=(0, 1), expand=True)
-    grid.width = errors.width - len("^C")  # which a terminal puts after it
+    grid.width = errors.width - len("^C")  # a terminal prints that after the line
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=LONGEST_NAME)
     grid.add_column(ratio=1, min_width=4)
     grid.add_column(no_wrap=True, overflow="ellipsis")

@@ -1,4 +1,4 @@
-"""What commands print: facts and tables for people, JSON for programs."""
+"""Print results: facts and tables for people, JSON for programs."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from . import live
 from .http import Export
 from .live import clean, line, size, when
 
-WIDE = 100_000  # columns; a pipe cuts nothing off
+WIDE = 100_000  # columns, so that nothing is cut off in a pipe
 NUMBER = {"justify": "right", "min_width": 9}
 SIZE = {"justify": "right", "min_width": 8}
 
@@ -24,7 +24,10 @@ def put_json(shown: Any) -> None:
 
 
 def put_result(export: Export, file: str) -> None:
-    """Say what the file is, and where; aside, if it went to the standard output."""
+    """Print where the file is, and its figures.
+
+    If the file went to standard output, print to standard error.
+    """
     facts: dict[str, object] = {
         "file": file,
         "rows": f"{export.rows:,}",
@@ -37,7 +40,7 @@ def put_result(export: Export, file: str) -> None:
 
 
 def put_export(export: Export, url: object) -> None:
-    """Show all that is worth knowing; *url* is where its file would be."""
+    """Print the details of *export*; *url* is the address of its file, if it has one."""
     shown, error = export.shown, export.error
     columns = [column.name for column in export.result_columns or []]
     compressed = export.compression if export.compression != "none" else ""
@@ -141,7 +144,7 @@ def put_columns(columns: list[dict[str, Any]]) -> None:
 
 
 class Lines:
-    """What `watch` prints where nothing moves: each change once."""
+    """The lines that `watch` prints if there are no moving bars: each change once."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
@@ -168,7 +171,7 @@ class Lines:
 
 
 def put_table(columns: dict[str, dict[str, Any]], rows: Iterable[list[Any]]) -> None:
-    """Print a table: *columns* by heading, with how they are laid out."""
+    """Print a table; *columns* maps each heading to the layout of its column."""
     out = Console(highlight=False)
     if not out.is_terminal:
         out = Console(highlight=False, width=WIDE)
@@ -185,7 +188,7 @@ def put_table(columns: dict[str, dict[str, Any]], rows: Iterable[list[Any]]) -> 
 
 
 def put_facts(facts: dict[str, object], *, aside: bool = False) -> None:
-    """Print names and values, or say them *aside*; leave out what has no value."""
+    """Print names and values, to standard error if *aside*; leave out empty values."""
     for name, value in facts.items():
         if value is not None and value != "":
             text = clean(value).replace("\n", "\n" + 10 * " ")

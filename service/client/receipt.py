@@ -1,4 +1,4 @@
-"""Is a file what its export says?  Read it once, whatever its size."""
+"""Compare a file with the receipt of its export, without loading it into memory."""
 
 import csv
 import gzip

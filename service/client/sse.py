@@ -1,7 +1,7 @@
-"""Server-Sent Events, as the WHATWG describes their stream.
+"""Parse Server-Sent Events, as the WHATWG specifies them.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html.  The parser is
-our own: the clients for aiohttp on PyPI have had no release since 2023.
+our own: the published clients for aiohttp have had no release since 2023.
 """
 
 import codecs
@@ -13,7 +13,7 @@ LARGEST_LINE = 16 * 1024 * 1024  # characters; a server that sends more is not o
 
 @dataclass(frozen=True)
 class Event:
-    """One event; *id* is the last one that the stream named."""
+    """One event; *id* is the last id that the stream has sent."""
 
     event: str
     data: str
@@ -21,14 +21,14 @@ class Event:
 
 
 class TooLong(Exception):
-    """The stream has a line without end."""
+    """A line of the stream is longer than `LARGEST_LINE`."""
 
 
 class Parser:
     """Turn the bytes of a stream, however they are split, into events."""
 
     def __init__(self) -> None:
-        self.retry: float | None = None  # seconds, where the stream says so
+        self.retry: float | None = None  # seconds, if the stream has sent it
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._begun = False
         self._after_cr = False

@@ -1,4 +1,4 @@
-"""The conditions of `--where`: SQL's words, one comparison each.
+"""Parse the conditions of `--where`: one comparison each, in SQL's words.
 
     country = DE          id >= 10          name != 'O''Brien'
     country in DE, SE     country not in DE, SE
@@ -6,8 +6,8 @@
     name like A%          name ilike '%ann%'
     email is null         email is not null
 
-A value is the text as it stands, or 'quoted' as in SQL.  It has no type of its
-own: PostgreSQL compares it in the column's.
+A value is plain text, or 'quoted' as in SQL.  It has no type of its own: PostgreSQL
+converts it to the type of the column.
 """
 
 import re
@@ -25,7 +25,8 @@ COMPARISONS = {
     "ilike": "ilike",
 }
 QUOTED = r"'(?:[^']|'')*'"
-# The first operator ends the name; a name that has one in it stands in "quotes".
+# The name of the column ends at the first operator; one that contains an operator
+# must be in "quotes".
 CONDITION = re.compile(
     rf"""
     (?P<column>"(?:[^"]|"")+"|[^\s"'=!<>](?:[^"'=!<>]*?[^\s"'=!<>])??)
@@ -43,9 +44,9 @@ ELEMENT = re.compile(rf"\s*({QUOTED}|[^',]+)\s*(,|$)")
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the filter, as the interface takes it, that *text* says.
+    """Return the condition *text* as a filter of the HTTP interface.
 
-    Raises `ValueError` with a line for the person who wrote it.
+    Raises `ValueError` with a message for the user.
     """
     if found := CONDITION.fullmatch(text.strip()):
         if found["null"]:
@@ -60,7 +61,7 @@ def parse(text: str) -> dict[str, Any]:
         value = found["right"] if found["sign"] else found["pattern"]
         return _filter(found, op, _value(value))
     raise ValueError(
-        f"{text!r} is no condition; write for example country=DE, 'id >= 10',"
+        f"{text!r} is not a condition; write for example country=DE, 'id >= 10',"
         " 'country in DE,SE' or 'email is null'"
     )
 
@@ -77,7 +78,7 @@ def _value(text: str) -> str:
     if re.fullmatch(QUOTED, text):
         return text[1:-1].replace("''", "'")
     if text.startswith("'"):
-        raise ValueError(f"the quotes of {text} do not end where it ends")
+        raise ValueError(f"the quoted value {text} does not end with its closing quote")
     if text.lower() == "null":
         raise ValueError("nothing equals null; write 'is null', or 'null' in quotes")
     return text
@@ -92,4 +93,4 @@ def _elements(text: str) -> list[str]:
         rest = rest[found.end() :]
         if not found[2]:
             return values
-    raise ValueError(f"{text!r} is no list of values; write DE,SE or 'a,b','c'")
+    raise ValueError(f"{text!r} is not a list of values; write DE,SE or 'a,b','c'")

@@ -78,15 +78,14 @@ def preview_rows(text: str, columns: list[Column], limit: int) -> str:
     shown = []
     for n, column in enumerate(columns):
         cell = _text(column, f"c{n}")
-        size = f"case when length({cell}) > {LONGEST_SHOWN} then"
         cut = (
             f"left({cell}, {LONGEST_SHOWN})"
             f" || '... (' || length({cell}) || ' characters)'"
         )
         whole = cell if column.known and column.known.has_json_cast else f"c{n}"
         shown.append(
-            f"case when pg_column_size(c{n}) > {LONGEST_SHOWN}"
-            f" then to_json({size} {cut} else {cell} end) else to_json({whole}) end"
+            f"case when length({cell}) > {LONGEST_SHOWN}"
+            f" then to_json({cut}) else to_json({whole}) end"
         )
     text = f"{_renamed(text, shown, unique_names(columns))} limit {limit:d}"
     return f"select row_to_json(export.*) from (\n{text}\n) as export"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.__main__ import cli
 from service.api import create_app, keys
 from service.api.openapi import description
 from service.config import Settings
@@ -73,6 +74,22 @@ def test_settings_that_are_named_exist(document: Path) -> None:
     code = re.findall(r"`([^`\n]+)`", document.read_text())
     named = {name for one in code for name in re.findall(r"\b[A-Z]+_[A-Z_]+\b", one)}
     assert named <= known, f"{document.name}: {named - known}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_and_options_that_are_named_exist(document: Path) -> None:
+    for line in re.findall(r"csv-export ([a-z]+)\b([^`\n|;&]*)", document.read_text()):
+        name, arguments = line
+        if command := cli.commands.get(name):
+            options = {
+                option
+                for parameter in command.params
+                for option in (*parameter.opts, *parameter.secondary_opts)
+            }
+            named = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", arguments))
+            assert named <= options | {"--help"}, f"{document.name}: {line}"
+        else:
+            assert not arguments.startswith(" --"), f"{document.name}: {line}"
 
 
 # Of the client, of PostgreSQL, of Docker and of the tests.

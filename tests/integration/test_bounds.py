@@ -393,6 +393,11 @@ async def test_limits_of_the_role_hold_and_end_the_export(
     export = await service.ended((await service.export(query=query))["jobId"])
     assert (export["status"], export["attempt"]) == ("failed", 1)
     assert export["error"]["message"] == message
+    if setting.startswith("temp_file_limit"):
+        dry_run = "/exports?dryRun=true"
+        async with service.http.post(dry_run, json={"query": query}) as answer:
+            assert answer.status == 422
+            assert (await answer.json())["detail"] == message
     id = (await service.export(query="select current_setting('work_mem') as x"))[
         "jobId"
     ]

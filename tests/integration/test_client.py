@@ -453,17 +453,18 @@ async def test_what_fails_says_so(shell: Shell) -> None:
 @pytest.mark.parametrize(
     "arguments, code, words",
     [
+        (f"download {UNKNOWN} --output nowhere/", 2, "there is no folder nowhere/"),
         ("show 8d546eed", 2, "'8d546eed' is not a valid UUID"),
         (f"show {UNKNOWN}", 1, f"There is no export {UNKNOWN}"),
         ("export --source nobody", 1, "nobody"),
         ("export --columns id,nam", 1, "(hint: Its columns are id, name,"),
         ("export --columns id --where id=x", 1, "invalid input syntax"),
-        ("export --where id", 2, "is no condition; write for example"),
+        ("export --where id", 2, "is not a condition; write for example"),
         ("export --query @none.sql", 2, "No such file"),
         ("export --query select+'\x1b[31m'::int", 1, r"\x1b[31m"),
         ("export --priority 10", 2, "0<=x<=9"),
         ("export --idempotency-key é", 1, ""),
-        ("list --url 127.0.0.1:8080", 2, "is no server; write http://"),
+        ("list --url 127.0.0.1:8080", 2, "is not a server's URL; write http://"),
         ("list --url http://127.0.0.1:1", 3, "cannot be reached: connection refused"),
         ("verify x.csv", 2, "x.csv"),
         ("watch --jsn", 2, "--json"),
@@ -496,9 +497,17 @@ async def test_what_is_no_such_service_is_said(waiting: Shell) -> None:
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         for body, code, words in [
-            (b"200 OK\r\nContent-Type: text/html\r\n\r\n<p>", 3, b"no CSV Export"),
-            (b"200 OK\r\nContent-Type: application/json\r\n\r\n[1", 3, b"no CSV Exp"),
-            (b"200 OK\r\nContent-Type: application/json\r\n\r\n{}", 3, b"no CSV Exp"),
+            (b"200 OK\r\nContent-Type: text/html\r\n\r\n<p>", 3, b"not a CSV Export"),
+            (
+                b"200 OK\r\nContent-Type: application/json\r\n\r\n[1",
+                3,
+                b"not a CSV Exp",
+            ),
+            (
+                b"200 OK\r\nContent-Type: application/json\r\n\r\n{}",
+                3,
+                b"not a CSV Exp",
+            ),
             (b"502 Bad Gateway\r\n\r\n", 3, b"is not ready: 502 Bad Gateway"),
             (b"401 Unauthorized\r\n\r\n", 1, b"401 Unauthorized"),
             (b"204 No Content\r\n\r\n", 3, b""),

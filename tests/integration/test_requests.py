@@ -320,4 +320,6 @@ async def test_verify_tells_what_differs(
     assert code == 1 and "--id" in told
     receipt.write_text("{}")
     code, told = await verify(str(other), "--receipt", str(receipt))
-    assert code == 1 and "that is no receipt" in told and "Traceback" not in told
+    assert (
+        code == 1 and "the receipt is not an export" in told and "Traceback" not in told
+    )

@@ -221,6 +221,19 @@ def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
         assert schema.migrate(service, reader_login=False) is False
 
 
+@pytest.mark.newest
+def test_whoever_may_create_roles_can_install(server: str, scratch: Path) -> None:
+    """No superuser is needed; a cluster of its own, where no role exists yet."""
+    cluster = scratch / f"owned-{uuid.uuid4().hex}"
+    with embedded.Postgres(cluster, settings={"fsync": "off"}) as admin:
+        with psycopg.connect(admin, autocommit=True) as conn:
+            conn.execute("create role owner login createrole")
+            conn.execute("create database owned owner owner")
+        owned = make_conninfo(admin, user="owner", dbname="owned")
+        assert schema.migrate(owned) is True
+        assert schema.migrate(owned) is False
+
+
 def test_a_read_only_server_cannot_be_migrated(empty: str) -> None:
     with psycopg.connect(empty, autocommit=True) as conn:
         name = conn.info.dbname

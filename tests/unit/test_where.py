@@ -56,14 +56,14 @@ def test_what_a_condition_means(text: str, column: str, op: str, value: Any) -> 
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("", "no condition"),
-        ("country", "no condition"),
-        ("= 5", "no condition"),
-        ("name ~ A", "no condition"),
-        ("id between 10", "no condition"),
-        ("country in DE,", "no list"),
-        ("country in 'DE' 'SE'", "no list"),
-        ("name = 'open", "quotes"),
+        ("", "not a condition"),
+        ("country", "not a condition"),
+        ("= 5", "not a condition"),
+        ("name ~ A", "not a condition"),
+        ("id between 10", "not a condition"),
+        ("country in DE,", "not a list"),
+        ("country in 'DE' 'SE'", "not a list"),
+        ("name = 'open", "closing quote"),
         ("email = null", "is null"),
     ],
 )
