@@ -105,7 +105,7 @@ def _install(conn: psycopg.Connection) -> bool:
     root = resource("sql")
     migrations = sorted((root / "migrations").glob("*.sql"))
     ours = Edition.of_files(root)
-    if not _is_ours_newer(conn, ours):
+    if not _is_to_be_installed(conn, ours):
         return False
     with conn.transaction():
         # While we wait for a lock, all later readers of the table wait behind us.
@@ -115,7 +115,7 @@ def _install(conn: psycopg.Connection) -> bool:
             conn.execute("set local role csv_service")
             _run_file(conn, root / "ledger.sql")
             conn.execute(MIGRATE_LOCK)
-            if not _is_ours_newer(conn, ours):
+            if not _is_to_be_installed(conn, ours):
                 return False
             conn.execute("reset role")
             _run_file(conn, root / "reader.sql")
@@ -124,7 +124,7 @@ def _install(conn: psycopg.Connection) -> bool:
             for path in migrations:
                 if path.stem not in applied:
                     _run_file(conn, path)
-            for path in _replaceable(root)[1:]:
+            for path in _replaceable(root):
                 _run_file(conn, path)
         except errors.InsufficientPrivilege as error:
             raise DatabaseError(
@@ -158,15 +158,17 @@ class Edition:
         """Return the edition of the files below *root*."""
         lines = (root / "edition").read_text(encoding="ascii").splitlines()
         told = dict(line.split() for line in lines if not line.startswith("#"))
-        content = b"".join(path.read_bytes() for path in _replaceable(root))
+        content = b"".join(
+            path.read_bytes() for path in (root / "reader.sql", *_replaceable(root))
+        )
         digest = hashlib.sha256(content).hexdigest()
         return cls(int(told["edition"]), int(told["oldest"]), digest)
 
 
 def _replaceable(root: Path) -> list[Path]:
+    """Return the files that csv_service installs at each change, in this order."""
     functions = sorted((root / "functions").glob("*.sql"))
     return [
-        root / "reader.sql",
         *functions,
         root / "views.sql",
         root / "triggers.sql",
@@ -174,7 +176,7 @@ def _replaceable(root: Path) -> list[Path]:
     ]
 
 
-def _is_ours_newer(conn: psycopg.Connection, ours: Edition) -> bool:
+def _is_to_be_installed(conn: psycopg.Connection, ours: Edition) -> bool:
     """Return whether *ours* should replace the installed functions.
 
     Raise `DatabaseError` if this process is too old to call those.

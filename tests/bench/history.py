@@ -11,23 +11,10 @@ import aiohttp
 import click
 import psycopg
 
+from .. import history
 from ..processes import Process
 from .common import Server, Table, options, report, run_server
 
-FILL = """
-insert into exports (status, source, sql_text, requested_by, created_at, started_at,
-    finished_at, expires_at, delimiter, header, null_text, quote_all, line_ending, bom,
-    formula_guard, decimal_comma, digits_as_text, attempt, sha256, error)
-select s::export_status, 'users', 'select 1', 'user' || n % 10, at, at, at, now(),
-    ',', true, '', false, 'lf', false, false, false, false, 1,
-    case s when 'completed' then repeat('a', 64) end,
-    case s when 'failed' then '{"message": "x"}'::jsonb end
-from generate_series(1, %s) as n
-cross join lateral (
-    select now() - n * interval '3 seconds',
-        case n % 10 when 7 then 'failed' when 8 then 'cancelled' else 'completed' end
-) as _ (at, s)
-"""
 LISTS = (
     "/exports",
     "/exports?limit=100",
@@ -86,7 +73,7 @@ async def measure(
 ) -> Times:
     """Return the milliseconds of each question, and how often all was read."""
     database = server.database(name)
-    fill(database, count)
+    prepare(database, count)
     times: Times = {}
     began = time.perf_counter()
     with Process(
@@ -126,16 +113,9 @@ async def measure(
     return times
 
 
-def fill(database: str, count: int) -> None:
+def prepare(database: str, count: int) -> None:
     with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute("set session_replication_role = replica")  # no triggers
-        for start in range(0, count, 100_000):
-            conn.execute(
-                FILL.replace("generate_series(1,", f"generate_series({start + 1},")
-                .replace("%s", str(min(count, start + 100_000)))
-                .encode()
-            )
-        conn.execute("reset session_replication_role")
+        history.fill(conn, count)
         conn.execute(
             "insert into exports (query) select 'select 1'"
             f" from generate_series(1, {PENDING})"

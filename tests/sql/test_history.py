@@ -1,10 +1,12 @@
-"""However many exports have ended, what people ask for reads some pages of indexes."""
+"""With any number of ended exports, the usual queries read only a few index pages."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+
+from ..history import fill
 
 Conn = psycopg.Connection[Any]
 
@@ -13,24 +15,8 @@ ENDED = 20_000
 
 @pytest.fixture
 def history(conn: Conn) -> Iterator[Conn]:
-    """Many exports that have ended, and some that wait."""
-    conn.execute("set session_replication_role = replica")  # no triggers
-    conn.execute(
-        "insert into exports (status, source, sql_text, requested_by, created_at, started_at,"
-        " finished_at, delimiter, header, null_text, quote_all, line_ending, bom,"
-        " formula_guard, decimal_comma, digits_as_text, attempt, sha256, error)"
-        " select s::export_status, 'users', 'select 1',"
-        " case n %% 1000 when 0 then 'rare' else 'me' end,"
-        " at, at, at, ',', true, '', false, 'lf', false, false, false, false, 1,"
-        " case s when 'completed' then repeat('a', 64) end,"
-        " case s when 'failed' then '{\"message\": \"x\"}'::jsonb end"
-        " from generate_series(1, %s) as n"
-        " cross join lateral (select now() - n * interval '1 minute',"
-        " case n %% 1000 when 7 then 'failed' when 8 then 'cancelled' else 'completed' end)"
-        " as _ (at, s)",
-        [ENDED],
-    )
-    conn.execute("reset session_replication_role")
+    """A table with many ended exports and some pending ones."""
+    fill(conn, ENDED)
     conn.execute(
         "insert into exports (source) select 'users' from generate_series(1, 5)"
     )
@@ -75,7 +61,7 @@ def test_nothing_reads_the_history(history: Conn, question: str) -> None:
     before = read()
     history.execute(question)
     scans, rows = (now - then for now, then in zip(read(), before))
-    limited = question.count("from exports limit")  # of the test itself
+    limited = question.count("from exports limit")  # the question's own scans
     assert scans <= limited, "a sequential scan of exports"
     assert rows < 1_500, f"{rows} rows were read"
 
@@ -95,7 +81,8 @@ def test_history_is_pruned_the_oldest_first_and_no_file_before_its_time(
         assert count
         pruned.append(count[0])
     old = ENDED - 7 * 24 * 60 + 1
-    assert pruned == [1000] * (old // 1000) + [old % 1000 - 1]  # one has its file
+    # One old export is not pruned: its file is still kept.
+    assert pruned == [1000] * (old // 1000) + [old % 1000 - 1]
     left = history.execute(
         "select count(*), count(*) filter (where status = 'pending') from exports"
     ).fetchone()
