@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import ByteSize, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 POLLING_ALONE = "none"  # as LISTEN_DATABASE_URL
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
@@ -47,6 +47,11 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address on which the API listens."""
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] | None = None
+    """Names, separated by commas, by which browsers and programs may call the API,
+    besides `localhost` and the like; `*`: any. Behind a proxy that passes `Host` on:
+    the public name. Default: no others if `HOST` is a loopback address, else any."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """Port on which the API listens; `0`: any free one."""
@@ -115,6 +120,15 @@ class Settings(BaseSettings):
 
     seed_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
     """How many users `seed` creates."""
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        if isinstance(given, str):
+            return tuple(
+                name.strip().lower() for name in given.split(",") if name.strip()
+            )
+        return given
 
     def model_post_init(self, _context: object) -> None:
         for name in ("database_url", "source_database_url", "listen_database_url"):

@@ -1,8 +1,7 @@
-"""`python -m tests.chaos`: real processes under a plan of faults, then the truth.
+"""`python -m tests.chaos`: run real processes under a plan of faults, then check.
 
-The plan follows from the seed alone.  In the end every export must be
-downloadable with the bytes that psql copies, or say why not; see
-`tests.crash.world.invariants`.
+The seed alone determines the plan.  In the end, every export must have a file with
+the bytes that psql copies, or the reason why not; see `tests.crash.world.invariants`.
 """
 
 import random
@@ -50,10 +49,10 @@ FAULTS = {
     "server": 1,
     "read_only": 1,  # for a while
     "failover": 0.3,  # to the standby; then there is a new one
-    "hostile": 3,  # an export of somebody who means harm
+    "hostile": 3,  # an export that tries to do harm
 }
 READ_ONLY = 2.0  # seconds
-# What they answer is the same whenever they are asked.
+# Their results are the same whenever they run.
 HOSTILE = (
     "select count(pg_terminate_backend(pid)) >= 0 as x from pg_stat_activity"
     " where usename = 'csv_reader' and pid <> pg_backend_pid()",
@@ -70,7 +69,7 @@ REFUSALS = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 
 @dataclass(frozen=True)
 class Step:
-    """What happens at *at* seconds: some submits, and a fault; *pick* chooses whom."""
+    """Some submits and a fault after *at* seconds; *pick* selects what the fault hits."""
 
     at: float
     queries: tuple[str, ...]
@@ -93,7 +92,7 @@ def plan(seed: int, seconds: float) -> Iterator[Step]:
 
 
 class Chaos:
-    """A server that another one follows, some workers, and whoever torments them."""
+    """A server with a standby, some workers, and the faults that they suffer."""
 
     def __init__(self, postgres: embedded.Postgres, folder: Path, world: World) -> None:
         self._postgres = postgres
@@ -105,7 +104,7 @@ class Chaos:
         self.faults: Counter[str] = Counter()
 
     def _worker(self) -> Process:
-        """Start one; it would end if the database were away, or only to be read."""
+        """Start a worker once the database can be written to; else it would end at once."""
         while self._read_only_until is not None:
             self._write_again()
         return self._world.start(**SETTINGS)
@@ -122,7 +121,7 @@ class Chaos:
         self._standby.stop(signal.SIGQUIT)
 
     def take(self, step: Step, now: float) -> None:
-        """Do what the step says; a server that is just restarting may refuse."""
+        """Carry out the step; a server that is just restarting may refuse it."""
         if self._read_only_until is not None and now >= self._read_only_until:
             self._write_again()
         for due, process in [*self._paused]:
@@ -194,7 +193,7 @@ class Chaos:
             "alter database chaos set default_transaction_read_only = on"
         )
         self._read_only_until = now + READ_ONLY
-        # What is connected already would go on writing.
+        # Sessions that are already connected would go on writing.
         self._as_administrator(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = 'chaos'"
@@ -224,7 +223,7 @@ class Chaos:
 
 
 def run(seed: int, seconds: float, console: Console) -> dict[str, Any]:
-    """Live through the plan; return the figures, or raise `AssertionError`."""
+    """Carry out the plan; return the figures, or raise `AssertionError`."""
     with tempfile.TemporaryDirectory(prefix="csv-chaos-") as name:
         folder = Path(name)
         folder.chmod(0o711)
@@ -253,7 +252,7 @@ def _live(
         task = progress.add_task("chaos", total=seconds)
         for step in plan(seed, seconds):
             now = time.monotonic() - began
-            time.sleep(max(0, step.at - now))  # the plan has its own time
+            time.sleep(max(0, step.at - now))  # keep to the times of the plan
             chaos.take(step, max(step.at, now))
             progress.update(task, completed=step.at)
         chaos.relent()

@@ -1,7 +1,7 @@
-"""Real servers, a database for each test, and nothing left behind.
+"""Fixtures: real servers, a new database for each test, and checks for leftovers.
 
-Every major version that can be run here is one parameter of `server`.  CI
-names those that must be there in REQUIRE_POSTGRES.
+`server` has one parameter for each major version that is installed.  CI lists the
+versions that must be installed in REQUIRE_POSTGRES.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from service.postgres import embedded, schema
 
 VERSIONS = sorted(embedded.find_binaries())
 USERS = 2_000
-DAM = 7  # an advisory lock: an export of DAMMED waits for it after 1499 rows
+DAM = 7  # an advisory lock, for which an export of DAMMED waits after 1499 rows
 DAMMED = (
     "select * from users where id < 1500"
     f" or (select pg_advisory_xact_lock({DAM})::text) is not null"
 )
-PATIENCE = 30.0  # seconds until an event that does not come fails the test
+PATIENCE = 30.0  # seconds to wait for an event before the test fails
 
-# A shell that starts us in the background has it ignored; so would all we start.
+# In the background of a shell SIGINT is ignored, and our child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -110,7 +110,7 @@ def database(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(f"create database {name} template pattern")
         yield make_conninfo(server, dbname=name)
-        # The server notices a closed connection soon.
+        # The server needs a moment to notice closed connections.
         deadline = time.monotonic() + PATIENCE
         while left := conn.execute(
             "select application_name, query from pg_stat_activity"
@@ -125,7 +125,7 @@ def database(server: str) -> Iterator[str]:
 
 @pytest.fixture
 def conn(database: str) -> Iterator[psycopg.Connection[Any]]:
-    """A psql user's connection, each statement in a transaction of its own."""
+    """A connection in autocommit, as a user of psql has it."""
     with psycopg.connect(database, autocommit=True) as conn:
         yield conn
 
@@ -140,7 +140,7 @@ def exports_dir(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """What a user sees as a 500, or a dropped connection, is in the log as an error."""
+    """Fail the test if an error was logged: a user saw a 500, or a lost connection."""
     yield
     errors = [r for r in caplog.get_records("call") if r.levelno >= logging.ERROR]
     assert not errors, errors
@@ -180,7 +180,7 @@ async def eventually(
 
 
 def psql_copy(database: str, select: str, to: Path) -> bytes:
-    """What an expert would do instead."""
+    """Return the bytes that psql's \\copy writes for *select*."""
     psql = embedded.find_binaries()[VERSIONS[-1]] / "psql"
     copy = rf"\copy ({select}) to '{to}' with (format csv, header)"
     subprocess.run([psql, "-Xqd", database, "-c", copy], check=True)
@@ -192,7 +192,7 @@ Start = Callable[..., Awaitable[Service]]
 
 @pytest.fixture
 async def start(database: str, exports_dir: Path) -> AsyncIterator[Start]:
-    """Start the service in this process; settings by name, `serve` and `work` as given."""
+    """A function that starts the service in this process, with the given settings."""
     async with AsyncExitStack() as stack:
 
         async def start(
@@ -221,5 +221,5 @@ async def start(database: str, exports_dir: Path) -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def service(start: Start) -> Service:
-    """API and worker, polling so seldom that only notifications can make them quick."""
+    """The API and a worker, which polls so rarely that only notifications wake it."""
     return await start()

@@ -1,4 +1,4 @@
-"""The service as an operator runs it: processes that can be killed."""
+"""Run the service in processes, as an operator does; tests can kill them."""
 
 import os
 import signal
@@ -14,9 +14,10 @@ PATIENCE = 30.0  # seconds
 
 
 class Process:
-    """`csv-export …`; what it logs goes to a file, which never blocks it.
+    """A process of `csv-export …`; its log goes to a file, which never blocks it.
 
-    Ending the `with` block kills it.  *module* may name another entry point, for `python -m`.
+    The end of the `with` block kills it.  *module* may name another entry point for
+    `python -m`.
     """
 
     def __init__(
@@ -50,12 +51,12 @@ class Process:
 
     @property
     def log(self) -> str:
-        """All that it has logged so far."""
+        """Return everything that it has logged so far."""
         with os.fdopen(os.dup(self._log.fileno()), "rb") as log:
             return os.pread(log.fileno(), 1 << 30, 0).decode()
 
     def until(self, words: str) -> str:
-        """Wait for a line with *words* after the one found last; return it."""
+        """Wait for a line with *words*, after the line found last; return it."""
         deadline = time.monotonic() + PATIENCE
         while True:
             running = self.running()
@@ -69,7 +70,7 @@ class Process:
             time.sleep(0.005)
 
     def url(self) -> str:
-        """Wait until `serve` listens; return where."""
+        """Wait until `serve` listens; return its URL."""
         return self.until("serving on ").split()[-1]
 
     def running(self) -> bool:

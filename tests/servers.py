@@ -1,4 +1,4 @@
-"""A second server that follows a first one, and takes its place."""
+"""A standby that follows a primary, and can replace it."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ PATIENCE = 60.0  # seconds
 
 
 def either(folders: list[Path], dbname: str) -> str:
-    """Return the conninfo of a database on whichever of two servers is there."""
+    """Return the conninfo of a database on whichever of the servers accepts it."""
     hosts = [str(Postgres(folder).data_dir) for folder in folders]
     return make_conninfo(
         host=",".join(hosts), port="5432,5432", user="postgres", dbname=dbname
@@ -26,14 +26,14 @@ def either(folders: list[Path], dbname: str) -> str:
 
 
 def follow(primary: Postgres, folder: Path, **settings: str) -> Postgres:
-    """Return a standby of *primary* on *folder*, made anew; it is not started."""
+    """Return a new standby of *primary* in *folder*, which is not started yet."""
     standby = Postgres(folder, settings={**primary.settings, **settings})
     shutil.rmtree(standby.data_dir, ignore_errors=True)
     command: list[str | Path] = [primary._bindir() / "pg_basebackup", "-R"]
     command += ["-D", standby.data_dir]
     command += ["-c", "fast", "-d", primary.conninfo]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    for name in LEFT_BEHIND:  # they are the primary's own
+    for name in LEFT_BEHIND:  # files of the running primary
         (standby.data_dir / name).unlink(missing_ok=True)
     for path in [standby.data_dir, *standby.data_dir.rglob("*")]:
         if primary.user:
@@ -42,13 +42,13 @@ def follow(primary: Postgres, folder: Path, **settings: str) -> Postgres:
 
 
 def promote(standby: Postgres) -> None:
-    """Make it a primary; return once it is one."""
+    """Promote *standby*; return once it is a primary."""
     with psycopg.connect(standby.conninfo, autocommit=True) as conn:
         assert conn.execute("select pg_promote(true, 60)").fetchone() == (True,)
 
 
 def wait_for_standby(primary: Postgres) -> None:
-    """Let each commit wait for the standby, so that none is lost with the primary."""
+    """Make each commit wait for the standby, so that none is lost with the primary."""
     with psycopg.connect(primary.conninfo, autocommit=True) as conn:
         conn.execute("alter system set synchronous_standby_names = '*'")
         conn.execute("select pg_reload_conf()")

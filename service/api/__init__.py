@@ -12,6 +12,7 @@ from . import (
     health,
     metrics,
     openapi,
+    origins,
     pages,
     problems,
     sources,
@@ -38,7 +39,7 @@ def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
 def create_monitor(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     """Return the application of a worker without an API: health and metrics."""
     app = web.Application(
-        middlewares=[problems.middleware],
+        middlewares=[problems.middleware, origins.middleware],
         # JSON may escape each character of a query.
         client_max_size=2 * resources[SETTINGS].max_query_bytes + OTHERS_IN_BODY,
     )

@@ -63,6 +63,7 @@ OF_ONE_EXPORT = (
 )  # fmt: skip
 PROBLEMS = {
     400: "The body is not JSON.",
+    403: "Another web page has sent the request.",
     404: "There is no such export.",
     405: "The method is not known here.",
     408: "The body did not arrive in time.",
@@ -72,6 +73,7 @@ PROBLEMS = {
     413: "The body is too large.",
     415: "The body is not JSON, or it is compressed.",
     416: "The range lies outside the file.",
+    421: "The service does not answer for that Host.",
     422: "It cannot be done as asked; `detail` is PostgreSQL's message where it is its.",
     429: "Too many exports are waiting.",
     503: "The database is away, or the service is busy.",
@@ -158,7 +160,7 @@ def description() -> dict[str, Any]:
                             },
                         },
                     },
-                    (400, 408, 413, 415, 422, 429, 503),
+                    (400, 403, 408, 413, 415, 422, 429, 503),
                     parameters=[KEY, *_query(SubmitOptions)],
                     requestBody={"content": {JSON: {"schema": _ref(ExportRequest)}}},
                 ),
@@ -182,13 +184,16 @@ def description() -> dict[str, Any]:
                     "deleteExport",
                     "Delete an export and its file",
                     {204: {"description": "Both are gone"}},
-                    (404, 503),
+                    (403, 404, 503),
                 ),
             },
             "/exports/{id}/cancel": {
                 "parameters": [ID],
                 "post": _operation(
-                    "cancelExport", "Cancel an export", {200: export}, (404, 409, 503)
+                    "cancelExport",
+                    "Cancel an export",
+                    {200: export},
+                    (403, 404, 409, 503),
                 ),
             },
             "/exports/{id}/retry": {
@@ -197,7 +202,7 @@ def description() -> dict[str, Any]:
                     "retryExport",
                     "Start a failed or cancelled export again",
                     {202: export},
-                    (404, 409, 503),
+                    (403, 404, 409, 503),
                 ),
             },
             "/exports/{id}/download": {
@@ -263,7 +268,7 @@ def _operation(
                 PROBLEM: {"schema": {"$ref": REF.format(model="ProblemDetails")}}
             },
         }
-        for status in problems
+        for status in sorted((*problems, 421))
     }
     responses = {
         str(status): {"description": summary} | answer

@@ -36,8 +36,8 @@ TYPES = {
 
 BODY_PATIENCE = 30.0  # seconds for the whole body to arrive
 
-# SQLSTATEs of failures on our side: connection, read-only server, resources, operator,
-# system.
+# SQLSTATEs of failures on our side: connection, read-only server, rollback, resources,
+# operator, system.
 OURS = ("08", "25006", "40", "53", "57", "58")
 
 

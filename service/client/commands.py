@@ -172,7 +172,7 @@ many_ids = click.argument("ids", type=click.UUID, nargs=-1, required=True)
 def folder_that_exists(
     _context: click.Context, _option: click.Parameter, given: str | None
 ) -> str | None:
-    """Refuse a folder that is not there: the file would get its name."""
+    """Refuse a folder that does not exist; otherwise the file would get its name."""
     if given and given.endswith(os.sep) and not os.path.isdir(given):
         raise click.BadParameter(f"there is no folder {given}")
     return given

@@ -68,7 +68,7 @@ def migrate(database_url: str, *, reader_login: bool = True) -> bool:
                 _give_reader_a_login(conn, database_url)
             except errors.InsufficientPrivilege as error:
                 raise DatabaseError(
-                    f"csv_reader gets no password: {error}\n"
+                    f"csv_reader cannot be given a password: {error}\n"
                     "Have an administrator of the database run 'csv-export migrate', "
                     "or set SOURCE_DATABASE_URL."
                 ) from error

@@ -83,9 +83,8 @@ class Listener:
             patience = SILENCE
         if not self._deaf:
             log.warning(
-                "notifications do not arrive; polling instead. If there is a"
-                " transaction pooler in between, set LISTEN_DATABASE_URL to connect"
-                " to the server directly"
+                "notifications do not arrive; polling instead. Set LISTEN_DATABASE_URL"
+                " to the server itself if there is a transaction pooler in between"
             )
         self._deaf = True
 

@@ -1,4 +1,4 @@
-"""A real browser, looked at closely: whatever it complains about fails the test."""
+"""A real browser; any error or warning in its console fails the test."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from ..conftest import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# A request that fails is logged by the browser itself; the page has to tell.
+# The browser itself logs failed requests; the page must show them to the user.
 EXPECTED = "Failed to load resource"
 
 Open = Callable[..., Awaitable[Page]]
@@ -33,9 +33,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def open_page(browser: Browser) -> AsyncIterator[Open]:
-    """Open a URL in a context of its own, made with the options given.
+    """A function that opens a URL in a new browser context with the given options.
 
-    At the end, no page may have run or asked for anything that is not ours.
+    At the end, no page may have run or requested anything that is not ours.
     """
     complaints: list[str] = []
 

@@ -33,7 +33,7 @@ UNTIL = re.compile
 
 
 def card(page: Page, text: str = "") -> Locator:
-    """The newest export, of those that have *text*."""
+    """Return the card of the newest export that contains *text*."""
     return page.locator("#list > li").filter(has_text=text).first
 
 
@@ -52,7 +52,7 @@ async def write(page: Page, query: str) -> None:
 
 
 async def submit(page: Page, query: str | None = None) -> None:
-    """Start an export of *query*, or else of the table that is chosen."""
+    """Start an export of *query*, or of the selected table if there is none."""
     if query:
         await write(page, query)
     else:
@@ -61,7 +61,7 @@ async def submit(page: Page, query: str | None = None) -> None:
 
 
 async def only(service: Service) -> dict[str, Any]:
-    """The one export that there is."""
+    """Return the only export in the database."""
     async with service.http.get("/exports") as answer:
         [export] = (await answer.json())["exports"]
     return dict(export)
@@ -149,7 +149,7 @@ async def test_a_running_one_is_cancelled_retried_and_deleted(
         await expect(card(page)).to_contain_text("1,499 of about")
         await card(page).get_by_role("button", name="Cancel").click()
         await expect(badge(page)).to_have_text("Cancelled")
-        # The button is gone; whoever pressed it goes on from its neighbour.
+        # The button has disappeared; the focus moves to its neighbor.
         await expect(card(page).get_by_role("button", name="Retry")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(badge(page)).to_have_text("Completed")
@@ -164,7 +164,7 @@ async def test_a_running_one_is_cancelled_retried_and_deleted(
     async def removed() -> bool:
         return not list(service.settings.exports_dir.iterdir())
 
-    await eventually(removed)  # the page may hear of it before
+    await eventually(removed)  # the page may know before the file is removed
 
 
 async def test_what_went_wrong_is_told_in_the_words_of_postgresql(
@@ -271,7 +271,7 @@ async def test_what_is_heard_outlives_what_was_read_before(
 async def test_what_is_heard_outlives_the_answer_to_its_start(
     service: Service, open_page: Open
 ) -> None:
-    """The export is over before the page is told that it was accepted."""
+    """Events show the end of the export before the page knows that it was accepted."""
 
     async def delay(route: Route) -> None:
         answer = await route.fetch()
@@ -288,7 +288,7 @@ async def test_what_is_heard_outlives_the_answer_to_its_start(
 
 
 async def test_two_tabs_agree(service: Service, open_page: Open) -> None:
-    # Windows, rather: a tab behind another draws one frame in a second.
+    # In separate windows, because a hidden tab draws only one frame per second.
     one = await open_page(service.url)
     other = await open_page(service.url)
     await is_live(one)
@@ -405,7 +405,7 @@ async def test_a_thousand_exports_are_no_burden(
         return await cards.count() == 1000
 
     await eventually(shown, patience=120)
-    # All of them change at once, while somebody types.
+    # All exports change at once, while a user types.
     await page.get_by_role("radio", name="Query").check()
     conn.execute("update exports set status = 'cancelled'")
     await query.press_sequentially("select 1")
@@ -413,7 +413,7 @@ async def test_a_thousand_exports_are_no_burden(
         0
     )
     await expect(query).to_have_value("select 1")
-    # One changes: the others are left alone.
+    # One export changes, and the cards of the others are not touched.
     await page.evaluate("window.touched.clear()")
     await card(page, "select 999").get_by_role("button", name="Retry").click()
     await expect(badge(page, "select 999")).to_have_text("Pending")
@@ -492,7 +492,7 @@ async def test_axe_finds_nothing(service: Service, open_page: Open, axe: str) ->
         await is_live(page)
 
         async def check() -> None:
-            # What is being asked for is dimmed for a moment.
+            # Parts that wait for an answer are dimmed for a moment.
             await expect(page.locator("#preview[aria-busy]")).to_have_count(0)
             found = await page.evaluate("() => axe.run()")
             assert not found["violations"], json.dumps(found["violations"], indent=1)

@@ -29,7 +29,7 @@ AT_ONCE = 3  # scripts
     show_default=True,
 )
 def main(wanted: tuple[str, ...], report: Path) -> None:
-    logging.disable(logging.CRITICAL)  # what goes wrong is an outcome
+    logging.disable(logging.CRITICAL)  # errors are reported as outcomes
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="csv-corpus-", dir=IN_MEMORY) as name:
         folder = Path(name)
@@ -81,7 +81,7 @@ CSV = set(Kind) - LINES
 
 
 def described(outcomes: list[Outcome], seconds: float) -> str:
-    """Return the report: counts by kind, reasons, and then each fault."""
+    """Return the report: counts by kind, the reasons, and every fault."""
     counts = Counter(one.kind for one in outcomes)
     lines = ["# PostgreSQL's regression statements, by psql and by the service", ""]
     csv = sum(counts[kind] for kind in CSV)

@@ -1,8 +1,8 @@
-"""Run statements by psql and by the service, and compare what they say.
+"""Run statements with psql and with the service, and compare the results.
 
-psql runs `COPY (…) TO STDOUT` as csv_reader, in a transaction as the service's;
-the service takes the same statement through its HTTP interface, and its worker
-writes the file.  psql is the measure.
+psql runs `COPY (…) TO STDOUT` as csv_reader, in the same kind of transaction as the
+service.  The service gets the same statement through its HTTP interface, and its
+worker writes the file.  The result of psql is the correct one.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ from service.config import Settings
 from service.postgres import embedded
 
 SLOTS = 4
-AT_ONCE = 12  # requests
-TIMED_OUT = "57014"  # by statement_timeout, which is short here
+AT_ONCE = 12  # concurrent requests
+TIMED_OUT = "57014"  # cancelled by statement_timeout, which is short here
 OTHER_ORDER = "the same rows in another order"
 PATIENCE = 60.0  # seconds for the exports of one batch
-# What the README promises of every export's session.
+# The settings that the documentation promises for every export's session.
 SESSION = {"timezone": "UTC", "synchronize_seqscans": "off"}
 ORDERED = re.compile(r"\border\s+by\b", re.IGNORECASE)
 BEGIN = "begin transaction isolation level repeatable read read only;\n"
 
 
 class Kind(StrEnum):
-    """What came of a statement; those in `FAULTS` are faults of the service."""
+    """The result of the comparison; those in `FAULTS` are faults of the service."""
 
     EQUAL = "equal"
     INHERENT = "different, but inherently"
@@ -46,7 +46,7 @@ class Kind(StrEnum):
     FAILED_ALONE = "accepted, then failed by the service alone"
     TAKEN_ALONE = "exported, although psql refuses it"
     BROKEN = "no proper answer, or none in time"
-    # The same statement as JSON Lines, if both have the CSV file:
+    # For the same statement as JSON Lines, if both have the CSV file:
     LINES = "JSON Lines with the same rows"
     LINES_INHERENT = "JSON Lines different, but inherently"
     NOT_JSON = "a line that is no JSON"
@@ -68,7 +68,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """Statements that match are known to be answered differently, and why."""
+    """Statements that match *pattern* may have different results, for this *reason*."""
 
     pattern: re.Pattern[str]
     reason: str
@@ -78,8 +78,8 @@ def _rule(pattern: str, reason: str) -> Rule:
     return Rule(re.compile(pattern, re.IGNORECASE), reason)
 
 
-# Only looked at where the two differ; statements that differ between two runs
-# of psql itself (random numbers, the clock, process ids) need no rule.
+# Rules are only used if the two differ.  Statements whose results differ between
+# two runs of psql itself (random numbers, the clock, process ids) need no rule.
 RULES = (
     _rule(
         r"txid_|pg_current_(xact|snapshot)|pg_snapshot|\bxm(in|ax)\b",
@@ -95,7 +95,7 @@ RULES = (
 
 @dataclass(frozen=True)
 class Answer:
-    """A file's bytes, or why there is none; *late*: it was accepted at first."""
+    """The bytes of a file, or why there is none; *late* if it failed after submit."""
 
     body: bytes | None = None
     rows: int | None = None
@@ -112,7 +112,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """*name* says where the statement is from; *note* what the difference is."""
+    """The outcome for a *statement* from *name*; *note* describes the difference."""
 
     kind: Kind
     statement: str
@@ -125,7 +125,7 @@ class Outcome:
 
 
 class Psql:
-    """Runs statements as csv_reader, as many as are given by one process."""
+    """Run statements as csv_reader, those of each call by one process of psql."""
 
     def __init__(self, database: str, folder: Path) -> None:
         binaries = embedded.find_binaries()
@@ -139,7 +139,7 @@ class Psql:
     async def run(self, statements: Sequence[str]) -> list[Answer]:
         answers: list[Answer] = []
         while len(answers) < len(statements):
-            # Fewer come back if a statement ends the connection.
+            # There are fewer answers if a statement ends the connection.
             got = await self._run(statements[len(answers) :])
             answers += got or [Answer(sqlstate="08006", message="connection lost")]
         return answers
@@ -171,7 +171,7 @@ class Psql:
 
 @dataclass
 class Service:
-    """The service in this process: its API, its worker, and its table of exports."""
+    """The service in this process: its API, its worker, and its exports."""
 
     http: aiohttp.ClientSession
     queue: psycopg.AsyncConnection[dict[str, Any]]
@@ -181,7 +181,7 @@ class Service:
     )
 
     async def run(self, statements: Sequence[str], **request: Any) -> list[Answer]:
-        """Export the statements, all at once; *request* is the same for each."""
+        """Export the statements concurrently, each with the options in *request*."""
         requests = [{"query": one, "maxAttempts": 1, **request} for one in statements]
         answers = await asyncio.gather(*map(self._submit, requests))
         pending = {one for one in answers if isinstance(one, str)}
@@ -189,7 +189,7 @@ class Service:
         return [ended[one] if isinstance(one, str) else one for one in answers]
 
     async def _submit(self, request: dict[str, Any]) -> Answer | str:
-        """Return the id of the new export, or why there is none."""
+        """Return the id of the new export, or the reason why there is none."""
         async with self._limit, self.http.post("/exports", json=request) as answer:
             told = await answer.json(content_type=None)
             if answer.status == 202:
@@ -260,9 +260,9 @@ async def serving(database: str, exports_dir: Path) -> AsyncIterator[Service]:
 async def compare(
     statements: Sequence[str], psql: Psql, service: Service
 ) -> tuple[list[Outcome], list[Answer]]:
-    """Return what came of each statement, and psql's answers.
+    """Return the outcome of each statement, and psql's answers.
 
-    For what both have as CSV there is a second outcome: of JSON Lines.
+    If both have a CSV file, there is a second outcome, for JSON Lines.
     """
     measure, given = await asyncio.gather(
         psql.run(statements), service.run([f"{one};" for one in statements])
@@ -321,7 +321,7 @@ def _judge_lines(statement: str, csv: Answer, lines: Answer) -> Outcome:
 async def _excuse(
     outcomes: list[Outcome], before: dict[str, Answer], psql: Psql
 ) -> list[Outcome]:
-    """Call what differs inherently so: by a rule, or since psql itself does."""
+    """Mark differences as inherent if a rule matches, or if psql differs from itself."""
     doubtful = [one.statement for one in outcomes if one.fault]
     again = dict(zip(doubtful, await psql.run(doubtful)))
     excused = []
@@ -349,7 +349,7 @@ async def _excuse(
 
 
 def _difference(psql: bytes, service: bytes) -> str:
-    """Show the first line in which they differ."""
+    """Return the first line in which they differ, as text."""
     ours, theirs = service.splitlines(), psql.splitlines()
     if sorted(ours) == sorted(theirs):
         return OTHER_ORDER

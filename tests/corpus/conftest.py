@@ -1,4 +1,4 @@
-"""A server for the corpus: its scripts would spoil the one of the other tests."""
+"""A separate server for the corpus, whose scripts would disturb the other tests."""
 
 import asyncio
 import tempfile
@@ -12,7 +12,7 @@ from . import regress
 
 @pytest.fixture(scope="session")
 def corpus() -> Iterator[str]:
-    """The conninfo of the database that the scripts' are copies of."""
+    """The conninfo of the database from which each script gets a copy."""
     with tempfile.TemporaryDirectory(prefix="csv-corpus-") as name:
         folder = Path(name)
         folder.chmod(0o711)

@@ -1,9 +1,9 @@
-"""Run a regression script: its SELECTs are compared, all else sets them up.
+"""Run a regression script: compare its SELECTs, and run the others to prepare them.
 
-A database is made for each script.  As a superuser, the script's other
-statements run in order: temporary tables become permanent, so that csv_reader
-sees them, and transactions are skipped.  SELECTs wait until something would
-change what they read, and are then compared together.
+Each script gets a database of its own.  The other statements run in order, as a
+superuser: temporary tables become permanent, so that csv_reader can see them, and
+transactions are skipped.  SELECTs are collected, and compared together before a
+statement runs that could change their results.
 """
 
 import re
@@ -36,7 +36,7 @@ SERVER = {
 }
 MOST = 250  # statements compared together
 
-# Scripts that use what others leave behind.
+# Scripts that use the tables of other scripts.
 NEEDS = {
     "create_am": ["create_index"],
     "create_view": ["create_misc"],
@@ -55,16 +55,16 @@ LEFT_OUT = {
 }
 
 UNFIT = re.compile(
-    # These end a server of 18.4: bugs of PostgreSQL's own, mended later.
+    # These crash PostgreSQL 18.4; the bugs were fixed later.
     r"satisfies_hash_partition\(.*variadic null::int\[\]"
     r"|::sqljson_mystr (?:is json|with unique)"
-    # A variable of psql that nothing has set here.
+    # A variable of psql that is not set here.
     r"|(?<!:):(['\"])\w+\1",
     re.I,
 )
 
 READS = {"select", "values", "table", "with", "("}
-WRITES = {"25006", "0A000", "42501"}  # how a reader is refused what writes
+WRITES = {"25006", "0A000", "42501"}  # errors if csv_reader tries to write
 HARMLESS = {"explain", "set", "reset", "show", "analyze", "vacuum", "comment"}
 TRANSACTIONS = {
     "abort", "begin", "commit", "end", "release", "rollback", "savepoint", "start",
@@ -90,8 +90,8 @@ SEARCH_PATH = re.compile(r"^set\s+search_path\s*(?:=|to)\s*([^;]+);", re.I | re.
 def cluster(folder: Path) -> Iterator[str]:
     """Run a server of the newest version; yield the conninfo of its pattern.
 
-    It is not the one of the other tests: the scripts make roles, and csv_reader
-    may read everything there.
+    It is separate from that of the other tests, because the scripts create roles,
+    and csv_reader may read everything on it.
     """
     with embedded.Postgres(folder, settings=SERVER) as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as conn:
@@ -105,7 +105,7 @@ def cluster(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def database(pattern: str, name: str, *schemas: str) -> Iterator[str]:
-    """Make a copy of the pattern, whose sessions look into *schemas* first."""
+    """Make a copy of the pattern, with *schemas* first in the search_path."""
     server = make_conninfo(pattern, dbname="postgres")
     it = sql.Identifier(name)
     path = sql.SQL(", ").join(map(sql.Identifier, [*schemas, "public"]))
@@ -121,13 +121,13 @@ def database(pattern: str, name: str, *schemas: str) -> Iterator[str]:
 
 
 async def prepare(pattern: str) -> None:
-    """Make the tables that all scripts use."""
+    """Create the tables that all scripts use."""
     async with Setup.of(pattern) as setup:
         await setup.script("test_setup")
 
 
 async def run(name: str, pattern: str, folder: Path) -> list[Outcome]:
-    """Return what came of every SELECT of the script *name*."""
+    """Return the outcome of every SELECT of the script *name*."""
     text = read(name)
     folder.mkdir(parents=True)
     exports_dir = folder / "exports"
@@ -194,7 +194,7 @@ def schemas(text: str) -> list[str]:
 
 
 def harmless(statement: Statement) -> bool:
-    """Does it leave what others read as it is?"""
+    """Return whether the statement leaves the results of other statements unchanged."""
     if not statement.text:
         return statement.end != "c"
     first = statement.first[:1]
@@ -219,7 +219,7 @@ class Setup:
             await setup.conn.close()
 
     async def script(self, name: str) -> None:
-        """Run a whole script; of its SELECTs only those that make a table."""
+        """Run a whole script, without SELECTs that do not create a table."""
         script = Script(read(name))
         for statement in script:
             reads = statement.first and statement.first[0] in READS
@@ -227,7 +227,7 @@ class Setup:
                 await self.run(self.filled(statement), script)
 
     def filled(self, statement: Statement) -> Statement:
-        """Put psql's variables in, and make what is temporary permanent."""
+        """Replace psql's variables, and make temporary tables permanent."""
         text = statement.text
         if not FROM_FILE.search(text):
             text = VARIABLE.sub(self._value, text)
@@ -240,7 +240,7 @@ class Setup:
         return Statement(text, first, statement.end, statement.argument)
 
     async def run(self, statement: Statement, script: Script | None = None) -> bool:
-        """Run it, whatever comes of it; return false if the script ends here."""
+        """Run the statement and ignore errors; return false if the script ends here."""
         try:
             if statement.text:
                 await self._execute(statement, script)
@@ -298,7 +298,7 @@ class Setup:
                 self.variables[name] = "".join(
                     quoted.replace("''", "'") or plain for quoted, plain in values
                 )
-            case "c":  # as whom, or as oneself again
+            case "c":  # connect as another role, or as the first one again
                 user = argument.split()[1:2]
                 await self.conn.execute("reset session authorization")
                 if user and user != ["-"]:

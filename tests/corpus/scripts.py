@@ -1,6 +1,6 @@
 """PostgreSQL's regression scripts: fetch them, and split them as psql does.
 
-The source distribution of `pglast` carries them.  pip downloads it into
+The source distribution of `pglast` contains them.  pip downloads it to
 `build/corpus`; nothing of it is copied into this repository.
 """
 
@@ -17,7 +17,7 @@ CORPUS = Path("build/corpus")
 PGLAST = "pglast >=8,<9"  # the scripts of PostgreSQL 18
 INSIDE = "/libpg_query/test/sql/postgres_regress/"
 
-ENDS = {"g", "gx", "gset", "gexec", "crosstabview"}  # send the statement, as ";" does
+ENDS = {"g", "gx", "gset", "gexec", "crosstabview"}  # these send it, like ";"
 SPOILS = {"bind", "bind_named", "gdesc", "parse", "sendpipeline", "watch"}
 TOKEN = re.compile(
     r"""
@@ -38,7 +38,7 @@ BACKSLASHED = re.compile(r"'(?:[^'\\]|\\.|'')*(?:'|\Z)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement as written, without what ends it, or a command of psql.
+    """A statement as written, without its terminator, or a command of psql.
 
     *first* holds its first words, in lower case; *end* is ";" or the command
     that sent it; *argument* is the rest of the line after that command.
@@ -83,10 +83,10 @@ def fetch() -> Path:
 
 
 class Script:
-    """Iterate to get the statements, in order and only as far as asked for.
+    """Iterate over it to get the statements one by one, in order.
 
-    After a COPY FROM STDIN that the server took, call `copy_data`: the lines
-    that follow are data.  If the server refused it, they are statements.
+    If the server accepts a COPY FROM STDIN, call `copy_data`, because the following
+    lines are data.  If the server refuses it, they are statements.
     """
 
     def __init__(self, text: str) -> None:
@@ -174,7 +174,7 @@ class Script:
         self._at = len(self._text)
 
     def _argument(self) -> str:
-        """Return the rest of the line, or what is before the next command in it."""
+        """Return the text up to the next command in the line, or to its end."""
         rest = re.compile(r"(?:'(?:[^'\\]|\\.)*'|[^\\\n])*").match(self._text, self._at)
         assert rest
         self._at = rest.end()

@@ -1,4 +1,4 @@
-"""Random statements: what psql exports, the service exports, and nothing else."""
+"""Random statements: the service exports exactly those that psql exports."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ from .scripts import Script
 FORTY_TYPES = (Path(__file__).parent / "forty_types.sql").read_bytes()
 SEED = 7
 STATEMENTS = 500
-SAMPLED = re.compile(r"\btablesample\s+\w+\s*\([\d.]+\)")  # random by itself
+SAMPLED = re.compile(r"\btablesample\s+\w+\s*\([\d.]+\)")  # has random results
 
 
 @pytest.mark.newest
@@ -44,7 +44,7 @@ def written(corpus: str) -> list[str]:
     """Return the statements that sqlsmith writes for the tables of `forty_types.sql`."""
     sqlsmith = shutil.which("sqlsmith")
     assert sqlsmith, "install sqlsmith"
-    # Not where the service is: its own tables change while it works.
+    # Not the database of the service, whose own tables change while it works.
     name = "smithy"
     with psycopg.connect(
         make_conninfo(corpus, dbname="postgres"), autocommit=True

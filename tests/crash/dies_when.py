@@ -1,6 +1,6 @@
-"""`python -m tests.crash.dies_when MOMENT`: a worker that ends just then.
+"""`python -m tests.crash.dies_when MOMENT`: a worker that ends at this moment.
 
-It sends itself the signal that HOW names, SIGKILL unless given, once.
+It sends itself the signal in the variable HOW (default: SIGKILL), once.
 """
 
 import os

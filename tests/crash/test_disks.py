@@ -1,4 +1,4 @@
-"""Disks that are full, folders that vanish."""
+"""Full disks, and folders that disappear."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SMALL = "select 1 as n"
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path | None]:
-    """A file system of 2 MB, where this machine lets us mount one."""
+    """A file system of 2 MB, or None if we may not mount one on this machine."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     mounted = (
@@ -42,7 +42,7 @@ def limit_files() -> None:
 
 
 def test_a_full_disk(world: World, tiny: Path | None) -> None:
-    """Where nothing can be mounted, the kernel limits the size of a file instead."""
+    """If nothing can be mounted, the kernel limits the size of files instead."""
     message = "No space left on device" if tiny else "File too large"
     world.exports_dir = tiny or world.exports_dir
     world.submit(LARGE, max_attempts=2)
@@ -127,7 +127,7 @@ def test_the_janitor_removes_debris_and_nothing_else(world: World) -> None:
         process.until("removing ")
     assert {path.name for path in world.exports_dir.iterdir()} == {
         f"{keep}-1.csv",
-        f"{stranger}-1.csv",  # somebody else's, as far as we know
+        f"{stranger}-1.csv",  # perhaps of another database
         f".{stranger}-2.csv.partial",
         "notes.csv",
     }

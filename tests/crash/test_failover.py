@@ -1,4 +1,4 @@
-"""The primary dies, a standby is promoted; three times, back and forth."""
+"""The primary dies and a standby is promoted, three times, back and forth."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ PATIENCE = 60.0  # seconds
 
 
 def test_failovers_lose_nothing(scratch: Path, tmp_path: Path) -> None:
-    """Nothing of ours is restarted; each export completes, with the bytes of psql."""
+    """We restart nothing, and each export completes with the bytes of psql."""
     exports_dir = tmp_path / "exports"
     exports_dir.mkdir()
     folders = [scratch / "one", scratch / "other"]
@@ -84,7 +84,7 @@ when (new.status = 'completed') execute function wait_for_standby();
 def test_a_completion_that_nobody_confirms_keeps_its_file(
     scratch: Path, tmp_path: Path
 ) -> None:
-    """It is committed, but waits for a standby for longer than the lease."""
+    """The commit waits for a standby for longer than the lease."""
     exports_dir = tmp_path / "exports"
     exports_dir.mkdir()
     local = {"synchronous_commit": "local"}

@@ -1,4 +1,4 @@
-"""Each guarantee, and its counter-test: without the guard the scenario fails."""
+"""Each guarantee with a counter-test: without the guard, the scenario fails."""
 
 import os
 from collections.abc import Callable
@@ -30,14 +30,14 @@ def one(conn: Conn, statement: str, *params: Any) -> Any:
 
 
 def without(conn: Conn, function: str, guard: str, instead: str = "") -> None:
-    """Take *guard* away from the SQL function."""
+    """Replace *guard* in the SQL function by *instead*."""
     definition = one(conn, "select pg_get_functiondef(%s::regproc)", function)
     assert definition.count(guard) >= 1, f"{function} has no {guard!r}"
     conn.execute(definition.replace(guard, instead))
 
 
 def zombie(call: str) -> Callable[[Conn], None]:
-    """Attempt 1 comes back after attempt 2 has begun, and calls that."""
+    """Attempt 1 comes back after attempt 2 has begun, and makes the *call*."""
 
     def scenario(conn: Conn) -> None:
         conn.execute("insert into exports (query) values ('select 1')")
@@ -179,7 +179,7 @@ def test_claiming_twice_meets_a_second_guard(conn: Conn) -> None:
 
 
 def kept_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file reaches the disk before its name does, and the name before we say so."""
+    """The file reaches the disk before its name, and the name before `keep` returns."""
     calls: list[tuple[str, str]] = []
     fsync, rename = os.fsync, os.rename
 
@@ -220,7 +220,7 @@ def test_without_the_flush_that_would_show(
 
 
 class Lossy:
-    """A connection, as if it were encrypted, on which the third message is lost."""
+    """A connection that seems encrypted, and loses the third message."""
 
     ssl_in_use = True
 

@@ -1,4 +1,4 @@
-"""Connections that are ended, servers that restart, networks that stall."""
+"""Connections that end, servers that restart, and networks that stall."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ def test_terminated_backends(world: World, which: str) -> None:
 def restarted(
     server: str, scratch: Path, exports_dir: Path
 ) -> Iterator[tuple[embedded.Postgres, World]]:
-    """A world on a server of its own, which the test may stop."""
+    """A world with its own server, which the test may stop."""
     postgres = embedded.Postgres(scratch / uuid.uuid4().hex[:8])
     with postgres as conninfo:
         schema.migrate(conninfo)
@@ -77,7 +77,7 @@ def test_a_server_that_is_away_for_a_while(
     ids = world.submit(*[SLOW, LARGE] * 3)
     api = world.start("serve", "--slots", "0")
     url = api.url()
-    worker = world.start()  # last: the first export is over after some seconds
+    worker = world.start()  # last, because the first export takes only some seconds
     world.until_copying(ids[0])
     postgres.stop(how)
     for path in ("/health", "/exports", f"/exports/{ids[0]}"):
@@ -119,7 +119,7 @@ def get(url: str) -> tuple[int, Any, Any]:
 
 
 class Proxy:
-    """TCP to the server's socket, until it is told to stall or to reset."""
+    """Passes TCP on to the server's socket, until it is told to stall or to reset."""
 
     def __init__(self, conninfo: str) -> None:
         params = conninfo_to_dict(conninfo)
@@ -160,14 +160,14 @@ class Proxy:
             writer.close()
 
     def stall(self) -> None:
-        """Pass nothing on, but keep every connection open."""
+        """Pass on nothing, but keep every connection open."""
         self._flowing.clear()
 
     def flow(self) -> None:
         self._flowing.set()
 
     def reset(self) -> None:
-        """Drop every connection, without a word."""
+        """Reset every connection."""
 
         def drop() -> None:
             while self._writers:
@@ -201,7 +201,7 @@ def proxy(world: World) -> Iterator[Proxy]:
 
 
 def test_a_network_that_stalls(world: World, proxy: Proxy) -> None:
-    """The far worker stops by itself, by its own clock; another one takes over."""
+    """The far worker stops by its own clock, and another worker takes over."""
     (id,) = world.submit(SLOW)
     far = world.start(database=proxy.conninfo)
     world.until_copying(id)
@@ -216,7 +216,7 @@ def test_a_network_that_stalls(world: World, proxy: Proxy) -> None:
 
 
 def test_a_network_that_stalls_before_the_copy(world: World, proxy: Proxy) -> None:
-    """Wherever a connection is: nothing of the far worker hangs for ever."""
+    """No connection of the far worker hangs for ever, whatever it was doing."""
     far = world.start(database=proxy.conninfo)
     proxy.stall()
     ids = world.submit(*["select 1 as n"] * 20)
@@ -296,7 +296,7 @@ def test_chaos_a_stream_of_terminated_backends(world: World) -> None:
             " order by random() limit 1"
         )
         world.hurry()
-        time.sleep(0.05)  # the rate is the scenario
+        time.sleep(0.05)  # this rate of submits is the scenario
     world.settle()
     assert process.running()
     assert not world.rows("select error, history from exports where status = 'failed'")

@@ -1,4 +1,4 @@
-"""Workers that die, stall, or are told to end."""
+"""Workers that die, stall, or are told to stop."""
 
 import random
 import signal
@@ -32,7 +32,7 @@ def test_killed_at_any_moment(world: World, seed: int) -> None:
     for _ in range(4):
         victim = world.start()
         world.hurry()
-        time.sleep(chance.uniform(0, 1))  # no event: any moment will do
+        time.sleep(chance.uniform(0, 1))  # any moment, so there is no event to wait for
         victim.kill()
     world.start()
     world.settle()
@@ -42,7 +42,7 @@ def test_killed_at_any_moment(world: World, seed: int) -> None:
 
 @pytest.mark.parametrize("moment", ["claimed", "renamed", "completed"])
 def test_killed_between_two_steps(world: World, moment: str) -> None:
-    """Between claim and COPY; between rename and complete; right after complete."""
+    """Killed between claim and COPY, between rename and complete, or after complete."""
     (id,) = world.submit(LARGE)
     victim = world.start(moment, module="tests.crash.dies_when")
     assert victim.end() == -signal.SIGKILL
@@ -55,7 +55,7 @@ def test_killed_between_two_steps(world: World, moment: str) -> None:
 
 
 def test_paused_past_its_lease(world: World) -> None:
-    """It wakes up as a zombie: its bytes, and its last words, count for nothing."""
+    """It wakes up as a zombie: its bytes and its final report have no effect."""
     (id,) = world.submit(SLOW)
     zombie = world.start()
     world.until_copying(id)
@@ -67,14 +67,14 @@ def test_paused_past_its_lease(world: World) -> None:
     zombie.signal(signal.SIGCONT)
     zombie.until("is no longer ours: attempt 1 dropped")
     world.check()
-    world.submit("select 2 as n")  # both go on
+    world.submit("select 2 as n")  # both workers must go on
     world.settle()
     assert zombie.running() and other.running()
     world.check()
 
 
 def test_paused_between_copy_and_complete(world: World) -> None:
-    """The file has its name already when the lease is lost."""
+    """The file already has its final name when the lease is lost."""
     (id,) = world.submit("select 1 as n")
     zombie = world.start("renamed", module="tests.crash.dies_when", how="SIGSTOP")
     eventually((world.exports_dir / f"{id}-1.csv").exists, "the file")
@@ -106,7 +106,7 @@ def test_a_second_signal_ends_at_once(world: World) -> None:
     process = world.start(drain_timeout=600)
     world.until_copying(id)
     process.signal(signal.SIGTERM)
-    process.until("stopping")
+    process.until("shutting down")
     process.signal(signal.SIGTERM)
     assert process.end() == 130
     world.start()

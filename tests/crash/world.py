@@ -1,4 +1,4 @@
-"""A database, a folder, some worker processes, and what must hold in the end."""
+"""A database, a folder, some worker processes, and the invariants in the end."""
 
 import hashlib
 import tempfile
@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from ..conftest import psql_copy
 from ..processes import Process
 
-PATIENCE = 40.0  # seconds until an event that does not come fails the test
+PATIENCE = 40.0  # seconds to wait for an event before the test fails
 QUICK = {"lease": 1, "heartbeat": 0.2, "poll_interval": 0.5, "drain_timeout": 0}
 SLOW = "select n, pg_sleep(0.002)::text as nap from generate_series(1, 1000) as n"
 LARGE = "select n, md5(n::text) from generate_series(1, 300000) as n"
@@ -35,7 +35,7 @@ class World:
         self._stack.close()
 
     def start(self, *arguments: str, **settings: Any) -> Process:
-        """Run `service …` until the world ends; return when it is ready."""
+        """Run `csv-export …` until the world ends; return once it is ready."""
         process = self._stack.enter_context(
             Process(
                 settings.pop("database", self.database),
@@ -44,7 +44,7 @@ class World:
                 **QUICK | settings,
             )
         )
-        if "serve" not in arguments:  # `url` waits for that
+        if "serve" not in arguments:  # for `serve`, `Process.url` waits
             process.until("working")
         return process
 
@@ -74,7 +74,7 @@ class World:
         return eventually(lambda: self.rows(condition, *params), condition)[0]
 
     def until_copying(self, id: str) -> dict[str, Any]:
-        """Wait until rows of the export flow; return its row."""
+        """Wait until the export has copied some rows; return its row in live_exports."""
         return self.until(
             "select * from live_exports where id = %s and status = 'processing'"
             " and rows > 100",
@@ -82,7 +82,7 @@ class World:
         )
 
     def hurry(self) -> None:
-        """Skip the pauses between attempts."""
+        """End all pauses between attempts."""
         self.rows(
             "update exports set run_at = now()"
             " where status = 'pending' and run_at > now() returning id"
@@ -111,11 +111,11 @@ class World:
 def invariants(
     rows: Callable[..., list[dict[str, Any]]], database: str, exports_dir: Path
 ) -> None:
-    """Assert that nothing was lost, and nothing wrong is served.
+    """Assert that nothing was lost, and that nothing wrong is served.
 
-    Every export is downloadable with the bytes that psql copies, or it says why
-    not; no attempt overlaps the next; no partial, no file that nobody refers
-    to, and no COPY outlives its worker.
+    Every export has a file with the bytes that psql copies, or the reason why not.
+    No attempt overlaps the next one.  There is no partial, no file that no export
+    refers to, and no COPY without its worker.
     """
     for export in rows("select * from exports"):
         attempts_follow_each_other(export)
@@ -167,7 +167,7 @@ def attempts_follow_each_other(export: dict[str, Any]) -> None:
 
 
 def expected(database: str, select: str) -> bytes:
-    """What psql copies; the SELECTs of these tests say the same everywhere."""
+    """Return what psql copies; these SELECTs have the same result in all tests."""
     if select not in _expected:
         with tempfile.TemporaryDirectory() as folder:
             _expected[select] = psql_copy(database, select, Path(folder) / "csv")

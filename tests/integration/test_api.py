@@ -1,4 +1,4 @@
-"""Every answer of the HTTP interface that is not a file."""
+"""The answers of the HTTP interface, except files."""
 
 import io
 from typing import Any
@@ -13,7 +13,7 @@ NO_EXPORT = UUID(int=7)
 
 @pytest.fixture
 async def api(start: Start) -> Service:
-    """The API alone: exports stay pending."""
+    """The API without a worker: exports stay pending."""
     return await start(work=False)
 
 

@@ -1,4 +1,4 @@
-"""What others do, or fail to do, costs a bounded time and nothing of anybody else's."""
+"""A slow, silent or failing party costs a bounded time, and does not harm others."""
 
 import asyncio
 import errno
@@ -34,14 +34,14 @@ ENDLESS = "select generate_series(1, 1000000000) as n, repeat('x', 20) as pad"
 
 @pytest.fixture(autouse=True)
 def no_errors_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Here errors are logged on purpose."""
+    """In these tests, errors in the log are expected."""
 
 
 @contextmanager
 def silent(pid: int) -> Iterator[None]:
-    """Let the backend say nothing while the block lasts, its connection open."""
+    """Stop the backend while the block lasts; its connection stays open."""
     os.kill(pid, signal.SIGSTOP)
-    # Were the whole process waiting for it, nobody else could wake it.
+    # In case our whole process hangs, another process continues the backend.
     watchdog = subprocess.Popen(["sh", "-c", f"sleep 60; kill -CONT {pid}"])
     try:
         yield
@@ -52,7 +52,7 @@ def silent(pid: int) -> Iterator[None]:
 
 
 async def backend(conn: Conn, condition: str) -> int:
-    """Wait for the reader's backend that meets *condition*; return its id."""
+    """Wait for a backend of csv_reader that meets *condition*; return its process id."""
 
     async def found() -> Any:
         return conn.execute(
@@ -159,7 +159,7 @@ async def test_a_connection_lost_between_two_statements_is_not_the_exports_fault
                 ).fetchone()
                 assert row
                 lost.append(row[0])
-                # True once it is gone.
+                # It returns true once the backend has ended.
                 assert other.execute(
                     "select pg_terminate_backend(%s, 10000)", lost
                 ).fetchone() == (True,)
@@ -182,7 +182,7 @@ async def test_a_connection_lost_between_two_statements_is_not_the_exports_fault
 
 
 def test_an_error_that_no_server_sent_is_of_the_connection(conn: Conn) -> None:
-    """libpq drops the reason of a server that ends the session between two statements."""
+    """If the server ends a session between two statements, libpq drops the reason."""
     nothing_said = conn.pgconn.make_empty_result(ExecStatus.FATAL_ERROR)
     assert is_transient(libpq.error_of(nothing_said))
     refused = conn.pgconn.exec_(b"select no_such_column")
@@ -328,7 +328,7 @@ async def test_a_file_that_cannot_be_made_is_handed_back_uncounted(
     monkeypatch.setattr("service.worker.PAUSE_WITHOUT_FILE", 0.1)
     service = await start(worker_slots=1, poll_interval=0.1)
     with conn.transaction():
-        # In the way of the first attempt alone.
+        # This folder has the name of the first attempt's partial file.
         row = conn.execute(
             "insert into exports (query) values ('select 2') returning id"
         ).fetchone()

@@ -1,4 +1,4 @@
-"""The command line, as somebody new meets it."""
+"""The command line, as a new user meets it."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_a_port_in_use_is_named(database: str, tmp_path: Path) -> None:
 
 @pytest.mark.newest
 def test_everything_at_once(server: str, scratch: Path, tmp_path: Path) -> None:
-    """`make demo ONCE=1`, smaller: twice, and the second time it seeds nothing."""
+    """A smaller `make demo ONCE=1`, run twice; the second run adds no users."""
     settings = {
         "EMBEDDED_DIR": str(scratch / "demo"),
         "EXPORTS_DIR": str(tmp_path),

@@ -1,4 +1,4 @@
-"""The commands that ask a server: what they print, leave behind, and exit with."""
+"""The client commands: their output, their files, and their exit codes."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ class Done:
 
 @dataclass
 class Shell:
-    """A folder, and a server, in which commands are run."""
+    """Run commands in a folder, against a server."""
 
     url: str
     folder: Path
@@ -59,7 +59,7 @@ class Shell:
     async def run(
         self, *arguments: object, code: int = 0, stdin: bytes = b"", **options: Any
     ) -> Done:
-        """Run to the end; a pipe gets text, and a failure says why."""
+        """Run a command to its end; check that it prints text, and why it failed."""
         process = await self.start(*arguments, stdin=asyncio.subprocess.PIPE, **options)
         async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate(stdin)
@@ -79,19 +79,19 @@ def shell(service: Service, tmp_path: Path) -> Shell:
 
 @pytest.fixture
 async def waiting(start: Start, tmp_path: Path) -> Shell:
-    """A server without a worker: exports stay pending."""
+    """A shell whose server has no worker: exports stay pending."""
     return Shell((await start(work=False)).url, tmp_path)
 
 
 @dataclass
 class Proxy:
-    """What may lie between: it passes bytes on, until it does not."""
+    """A proxy before the server, which breaks connections when told to."""
 
     url: str
     break_after: int | None = None  # bytes of an answer
-    flip: bool = False  # the last byte before it breaks
-    hide: bytes = b""  # a part of a path, which the server does not get to see
-    sent: list[int] = field(default_factory=list)  # bytes, for each connection
+    flip: bool = False  # change the last byte before the break
+    hide: bytes = b""  # text that is overwritten with x in requests
+    sent: list[int] = field(default_factory=list)  # bytes of each connection
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ async def test_wrong_bytes_are_no_file(shell: Shell, proxy: Proxy) -> None:
     done = await shell.run("download", id, "-o", "x.csv", url=proxy.url, code=1)
     assert b"not what was exported" in done.err
     assert shell.files() == set()
-    # A partial that is wrong costs no more than a second download.
+    # A corrupt partial file only costs a second download.
     sha256 = (await shell.run("show", id, "--json")).json["sha256"]
     (shell.folder / f".x.csv.{sha256[:12]}.partial").write_bytes(b"wrong" * 1000)
     await shell.run("download", id, "-o", "x.csv")
@@ -410,7 +410,7 @@ async def lines_of(process: asyncio.subprocess.Process) -> AsyncIterator[Any]:
 async def test_a_script_watches_lines_of_json(
     shell: Shell, proxy: Proxy, database: str, hidden: bytes
 ) -> None:
-    """With the stream of events, and without: through a proxy that hides it."""
+    """With the stream of events, and behind a proxy that hides the stream."""
     proxy.hide = hidden
     all_of_them = await shell.start("watch", "--json", url=proxy.url)
     seen = []
@@ -480,7 +480,7 @@ async def test_a_mistake_is_one_clear_line(
     told, *place = done.err.decode().split("\nLINE 1: ")
     assert told.splitlines()[-1].startswith("Error: ")
     assert code == 2 or told.rstrip("\n").count("\n") == 0
-    # Where PostgreSQL names the place, it is shown: the line, and a caret.
+    # If PostgreSQL reports a position, the line is shown with a caret below it.
     assert all(
         one.isprintable() and one.count("^") <= 1 for one in "".join(place).splitlines()
     )

@@ -1,4 +1,4 @@
-"""Clients that are silent, slow, greedy, many, or speak no HTTP."""
+"""Clients that are silent, slow, greedy, too many, or do not speak HTTP."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def connected(service: Service) -> AsyncIterator[Pair]:
 
 
 async def ask(service: Service, sent: bytes) -> tuple[int, dict[str, str], Any]:
-    """Send these bytes; return status, headers and JSON of the answer."""
+    """Send the bytes; return the status, headers and JSON of the answer."""
     async with connected(service) as (reader, writer):
         writer.write(sent)
         async with asyncio.timeout(30):
@@ -47,7 +47,7 @@ async def ask(service: Service, sent: bytes) -> tuple[int, dict[str, str], Any]:
 
 
 def open_connections(url: URL) -> int:
-    """How many the server has, as the kernel tells."""
+    """Return how many connections the server has, according to the kernel."""
     local = f"0100007F:{url.port:04X}"
     table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
     return sum(line[1] == local and line[3] == "01" for line in table)
@@ -93,7 +93,9 @@ async def test_who_does_not_read_a_file_is_closed(
     assert url.host and url.port
     reader, writer = await asyncio.open_connection(url.host, url.port, limit=1024)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
-    writer.write(f"GET /exports/{id}/download HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(
+        f"GET /exports/{id}/download HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    )
 
     async def one() -> bool:
         return open_connections(url) == 1
@@ -101,7 +103,7 @@ async def test_who_does_not_read_a_file_is_closed(
     async def none() -> bool:
         return open_connections(url) == 0
 
-    await service.http.close()  # which keeps one open
+    await service.http.close()  # its idle connection would be counted
     await eventually(one)
     await eventually(none)
     writer.transport.abort()
@@ -111,9 +113,9 @@ async def test_who_does_not_read_a_file_is_closed(
     ("sent", "status"),
     [
         (b"hello\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", 400),
-        (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 9000), 431),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"x" * 9000), 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n", 400),
+        (b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * 9000), 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %b\r\n\r\n" % (b"x" * 9000), 431),
     ],
     ids=["no HTTP", "no header", "long URL", "long header"],
 )
@@ -138,7 +140,7 @@ async def test_too_many_connections_are_refused_and_the_others_served(
         connected(service),
         connected(service) as (reader, writer),
     ):
-        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         status, headers, problem = await ask(service, b"")
         assert (status, headers["retry-after"]) == (503, "5")
@@ -147,7 +149,7 @@ async def test_too_many_connections_are_refused_and_the_others_served(
 
         async def served() -> bool:
             ask_again = b"GET /health/live HTTP/1.1\r\nConnection: close\r\n"
-            got, _, _ = await ask(service, ask_again + b"Host: x\r\n\r\n")
+            got, _, _ = await ask(service, ask_again + b"Host: localhost\r\n\r\n")
             return got == 200
 
         await eventually(served)

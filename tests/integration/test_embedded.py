@@ -1,4 +1,4 @@
-"""The embedded server: it never stays behind, and touches nothing but its own."""
+"""The embedded server never outlives us, and changes only its own files."""
 
 import os
 import signal

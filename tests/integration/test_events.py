@@ -1,4 +1,4 @@
-"""Whoever watches sees what happens, as it happens."""
+"""The streams of events show all changes at once."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ class Event:
 
 
 class Stream:
-    """What a client reads, event by event."""
+    """The events that a client reads, one by one."""
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
@@ -50,7 +50,7 @@ class Stream:
         return None
 
     async def until(self, kind: str, **data: Any) -> Event:
-        """Return the next event of that kind whose data say so."""
+        """Return the next event of *kind* whose data have these values."""
         while (event := await self.event()) is not None:
             told = {name: event.data.get(name) for name in data}
             if event.kind == kind and told == data:
@@ -94,7 +94,7 @@ async def test_an_export_is_followed_to_its_end(service: Service) -> None:
     assert len(seen) >= 3 and seen == sorted(seen), "progress several times a second"
     ids = [number(event) for event in events]
     assert ids == sorted(set(ids))
-    # The end was seen: EventSource asks again, and is told to stop.
+    # EventSource reconnects after the end, and is told to stop.
     headers = {"Last-Event-ID": events[-1].id}
     async with service.http.get(path, headers=headers) as answer:
         assert (answer.status, await answer.read()) == (204, b"")
@@ -118,7 +118,7 @@ async def test_all_exports_are_followed(service: Service, conn: Any) -> None:
         await stream.until("status", jobId=waiting["jobId"], status="cancelled")
         await service.http.delete(f"/exports/{waiting['jobId']}")
         await stream.until("deleted", jobId=waiting["jobId"])
-    # What ended while somebody was away is told when they return.
+    # An export that ended while a client was away is sent when it returns.
     async with watching(service, last=done.id) as stream:
         again = await stream.event()
     assert again and again.data["jobId"] == id
@@ -148,7 +148,7 @@ async def test_one_that_is_deleted_ends_its_stream(service: Service) -> None:
 async def test_many_watch_through_one_connection(
     service: Service, conn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing is read while nobody does."""
+    """Nothing is read while there is no watcher."""
     reads = 0
     watch = Queue.watch
 
@@ -236,7 +236,7 @@ async def test_who_does_not_read_is_dropped(start: Start) -> None:
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        deaf.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with watching(service) as stream:
             query = f"select '{'x' * 90_000}' as x"
             for _ in range(60):

@@ -1,4 +1,4 @@
-"""An EventSource of somebody else's follows our streams, wherever they come through."""
+"""A foreign implementation of EventSource follows our streams, also through proxies."""
 
 import json
 import shutil
@@ -115,7 +115,7 @@ def test_events_arrive_live_behind_nginx(
     watch: Watch,
     tmp_path: Path,
 ) -> None:
-    """With its default buffering, and its HTTP/1.0 to us."""
+    """With nginx's default buffering, and HTTP/1.0 between nginx and us."""
     port = free_port()
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     with Process(database, exports_dir, "serve") as service:

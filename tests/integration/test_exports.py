@@ -110,7 +110,7 @@ async def test_what_only_running_shows_writes_nothing_either(
 
 
 async def test_the_worker_trusts_no_row_either(start: Start, conn: Any) -> None:
-    """A row that got past the submit is still fenced when it runs."""
+    """A row that was not checked at submit is still checked when it runs."""
     conn.execute("alter table exports disable trigger submit")
     for text in (
         "select 1) TO STDOUT; COMMIT; DELETE FROM users; COPY (select 2",
@@ -219,7 +219,7 @@ async def test_progress_is_live_without_a_write(start: Start, conn: Any) -> None
     async def moving() -> bool:
         async with service.http.get(f"/exports/{id}") as answer:
             export = await answer.json()
-        # The row has what it had when the worker looked last, perhaps just now.
+        # The row has the figures of the last heartbeat, which may be recent.
         stored = conn.execute("select rows from exports").fetchone()[0]
         return (
             export["rows"] > 10_000 + stored
@@ -259,7 +259,7 @@ async def test_a_late_cancel_never_overwrites(service: Service, conn: Any) -> No
 async def test_cancels_and_completions_race_to_one_truth(
     service: Service, conn: Any
 ) -> None:
-    """Whoever comes first wins, and file and row agree."""
+    """The first one wins, and the file and the row agree."""
 
     async def race(n: int) -> tuple[str, str]:
         id = (await service.export(query=f"select * from users limit {n}"))["jobId"]

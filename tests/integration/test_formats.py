@@ -1,4 +1,4 @@
-"""Every form of a file, read back by others: what they see is what psql selects."""
+"""Files in every format, read by other programs: the values are those of psql."""
 
 import asyncio
 import csv
@@ -59,7 +59,7 @@ FORMS = st.builds(
 def tables(
     draw: Any, min_columns: int = 1
 ) -> tuple[list[tuple[str, str]], list[list[Any]]]:
-    """Columns of awkward names and random types, and some rows for them."""
+    """Columns with awkward names and random types, and some rows for them."""
     names = st.text(
         st.characters(exclude_characters="\x00", exclude_categories=["Cs"]),
         min_size=1,
@@ -108,7 +108,7 @@ def copied(database: str, form: Format, select: str = "select * from random") ->
 
 
 def selected(conn: Connection[Any], time_zone: str) -> list[list[str | None]]:
-    """What psql shows: each value as PostgreSQL writes it."""
+    """Return each value as psql shows it, which is as PostgreSQL writes it."""
     with conn.transaction():
         conn.execute("select set_config('timezone', %s, true)", [time_zone])
         cursor = conn.execute("select random::text from random limit 0")
@@ -157,7 +157,7 @@ def test_any_table_in_any_form_reads_back(database: str, conn: Any) -> None:
             [form.null_text if value is None else value for value in row]
             for row in selected(conn, form.time_zone)
         ]
-        if len(names) == 1:  # Python takes an empty line for no record at all
+        if len(names) == 1:  # Python's reader ignores empty lines
             records = [record for record in records if any(record)]
             expected = [row for row in expected if any(row)]
         assert records == expected
@@ -167,7 +167,7 @@ def test_any_table_in_any_form_reads_back(database: str, conn: Any) -> None:
 
 @pytest.mark.newest
 def test_null_and_empty_text_stay_apart(database: str, conn: Any) -> None:
-    """By quotes, which DuckDB minds; RFC 4180 readers need a null text."""
+    """Quotes distinguish them for DuckDB; other readers of CSV need a null text."""
     fill(conn, ([("a", "text"), ("b", "text")], [["", None], [None, ""], ["x", "y"]]))
     for form in (
         Format(),
@@ -205,7 +205,7 @@ def test_json_lines_read_back(database: str, conn: Any, tmp_path: Path) -> None:
 def test_duckdb_tells_nulls_from_empty_texts(
     database: str, conn: Any, tmp_path: Path
 ) -> None:
-    """What is quoted is no null: so nothing is lost, unlike with Python's csv."""
+    """DuckDB takes quoted values for texts, so it loses nothing; Python's csv does."""
     path = tmp_path / "random.csv"
 
     @COMMON
@@ -253,7 +253,7 @@ def test_a_formula_guard_touches_texts_alone(database: str) -> None:
 async def test_libreoffice_shows_the_right_cells(
     service: Service, tmp_path: Path
 ) -> None:
-    """Opened and saved by a spreadsheet, as a person would."""
+    """LibreOffice opens and saves the file, as a user would."""
     office = shutil.which("soffice")
     assert office, "install libreoffice-calc-nogui"
     export = await service.export(query=FORMULAS, profile="excel")

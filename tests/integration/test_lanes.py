@@ -1,4 +1,4 @@
-"""Several processes copy one table, into the very bytes of one COPY."""
+"""Several processes copy one table; the bytes are those of a single COPY."""
 
 import asyncio
 import gzip
@@ -43,7 +43,7 @@ grant select on parts, parts_2, parts_1, parts_1_odd, parts_1_rest, parts_rest t
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even the tables of tests are large enough."""
+    """Make slices so small that the tables of these tests are large enough."""
     monkeypatch.setattr(lanes, "WORTH_IT", 4)
     monkeypatch.setattr(lanes, "FIRST", 2)
     monkeypatch.setattr(lanes, "TARGET", 60_000)
@@ -52,7 +52,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many slices each export was copied in."""
+    """The number of slices of each export."""
     counts: list[int] = []
     run = lanes.run
 
@@ -140,7 +140,7 @@ async def test_every_form_is_that_of_one_copy(
 async def test_all_lanes_see_one_snapshot(
     start: Start, conn: Conn, taken: list[int]
 ) -> None:
-    """Somebody moves money about; the sum is right in every export."""
+    """While money moves between accounts, the sum is right in every export."""
     conn.execute(
         "create table accounts as select n as id, 100 as money, repeat('x', 500) as pad"
         " from generate_series(1, 5000) as n; alter table accounts add primary key (id);"
@@ -220,7 +220,7 @@ def copies(conn: Conn) -> int:
 
 @pytest.fixture
 def slow(conn: Conn) -> None:
-    """A table whose rows come one by one."""
+    """A table whose rows arrive slowly, one by one."""
     conn.execute(
         "create function nap(n int) returns boolean language plpgsql as $$"
         " begin perform pg_sleep(0.002); return true; end $$;"
@@ -256,7 +256,7 @@ async def test_a_cancel_stops_all_lanes_at_once(
         return not copies(conn) and not set(lent) & set(lane_pids(os.getpid()))
 
     await eventually(gone)
-    export, _ = await exported(service, source="users")  # by new ones
+    export, _ = await exported(service, source="users")  # by new lanes
     assert export["rows"] == 2_000
 
 
@@ -357,7 +357,7 @@ analyze limited;
     [
         ({"source": "split"}, "", "permission denied for schema apart"),
         ({"source": "narrow", "columns": ["id", "note"]}, "", ""),
-        # With superuser rights gone to one session: no lane can log in.
+        # csv_reader may have one session only, so no lane can log in.
         ({"source": "limited"}, "alter role csv_reader connection limit 1", "too many"),
     ],
 )
@@ -399,7 +399,7 @@ async def test_an_error_of_the_data_is_told_once(start: Start, conn: Conn) -> No
 async def test_a_standby_is_copied_by_one_stream(
     scratch: Path, start: Start, tmp_path: Path, taken: list[int]
 ) -> None:
-    """There no session can use the snapshot that another one exported."""
+    """A standby cannot export a snapshot to other sessions."""
     primary = embedded.Postgres(scratch / "primary", settings={"fsync": "off"})
     with primary as conninfo:
         schema.migrate(conninfo)

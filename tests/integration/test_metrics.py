@@ -1,4 +1,4 @@
-"""What an operator sees: figures, and lines that a machine can read."""
+"""The metrics and the logs in JSON."""
 
 import asyncio
 import json

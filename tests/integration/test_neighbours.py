@@ -32,7 +32,7 @@ HOSTILE = {
     "deep": "select " + "-" .join(["1"] * 3000),
 }  # fmt: skip
 ROWS = [
-    # PostgreSQL knows this time zone; no library does.
+    # PostgreSQL accepts this time zone; no library does.
     "insert into exports (source, time_zone)"
     " values ('users', '<' || repeat('A', 70) || '>-3')",
     "insert into exports (query) values ('select ''%s %% \\x {}''')",
@@ -56,7 +56,7 @@ async def test_honest_exports_complete_beside_hostile_ones(
     honest, hostile, broken = [], [], []
 
     async def watch() -> None:
-        """Read lists and streams as fast as they come; nothing of that may fail."""
+        """Read lists and streams as fast as possible; no request may fail."""
         async with service.http.get("/events") as stream:
             assert stream.status == 200
             async for _ in stream.content:
@@ -88,7 +88,7 @@ async def test_honest_exports_complete_beside_hostile_ones(
 
 
 def bother(dsn: str, id: str) -> None:
-    """Do what anybody can who may log in."""
+    """Do harm that needs no more than a login."""
     with psycopg.connect(dsn, user="csv_reader", autocommit=True) as stranger:
         stranger.execute("notify exports; notify exports, 'export %s %'")
         stranger.execute("notify exports_pending, 'x'; notify exports_echo, 'x'")
@@ -105,7 +105,7 @@ def bother(dsn: str, id: str) -> None:
 def test_whatever_a_session_calls_itself_lists_are_read(
     conn: Conn, figures: str
 ) -> None:
-    """Anybody may log in as a role without any right on the queue."""
+    """Any role that may log in chooses its application_name, even without rights."""
     row = conn.execute("insert into exports default values returning id").fetchone()
     assert row
     conn.execute("select from claim_export('w', '1 hour')")
@@ -180,7 +180,7 @@ async def test_the_database_says_what_has_expired(start: Start, conn: Conn) -> N
         "jobId"
     ]
     for moved, status in (("+ interval '1 s'", 200), ("- interval '1 s'", 410)):
-        # A second is less than the clocks of two hosts may differ by.
+        # The clocks of two hosts may differ by more than a second.
         conn.execute(f"update exports set expires_at = now() {moved}")
         async with service.http.get(f"/exports/{id}/download") as answer:
             assert answer.status == status

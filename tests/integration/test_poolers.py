@@ -1,4 +1,4 @@
-"""Through PgBouncer in transaction mode: LISTEN elsewhere, or polling alone."""
+"""The service through PgBouncer in transaction mode, with LISTEN elsewhere or polling."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture
 async def pooled(database: str, scratch: Path) -> Any:
-    """The conninfo of the database behind a pooler of its own."""
+    """The conninfo of the database through a new pooler."""
     assert BOUNCER
     folder = scratch / f"bouncer-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
@@ -45,7 +45,7 @@ async def pooled(database: str, scratch: Path) -> Any:
         f"auth_file = {folder}/users\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
         f"unix_socket_dir =\nlogfile = {folder}/log\n"
     )
-    # The socket is in the server's own folder.
+    # Only the server's user can reach the socket in the server's folder.
     user = ["-u", Path(str(server["host"])).owner()] if os.geteuid() == 0 else []
     bouncer = subprocess.Popen(
         [BOUNCER, "-q", *user, str(folder / "ini")],
@@ -120,14 +120,14 @@ async def test_without_notifications_nothing_is_told_twice(
 
 
 async def shown(service: Service, stream: Any) -> str:
-    """Wait until the stream tells that a new export has completed; return its id."""
+    """Wait until the stream shows that a new export has completed; return its id."""
     id = (await service.export(query="select 1"))["jobId"]
     await until(stream, id)
     return str(id)
 
 
 async def until(stream: Any, id: str) -> list[str]:
-    """Read the stream until *id* is told to be completed; return the lines."""
+    """Read the stream until *id* is completed; return the lines."""
     lines = []
     async with asyncio.timeout(20):
         async for line in stream.content:
@@ -138,7 +138,7 @@ async def until(stream: Any, id: str) -> list[str]:
 
 
 async def use(service: Service) -> None:
-    """Export, cancel, be refused, time after time on the same few connections."""
+    """Export, cancel and get refused, repeatedly on the same few connections."""
     for _ in range(5):
         export = await service.ended((await service.export())["jobId"])
         assert (export["status"], export["rows"]) == ("completed", 2_000)

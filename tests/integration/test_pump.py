@@ -1,4 +1,4 @@
-"""COPY on the socket itself: whatever is between the rows, and however they arrive."""
+"""The pump reads a COPY with anything between the rows, and in pieces of any size."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ AWKWARD = (
 
 
 class Encrypted:
-    """A connection that says so."""
+    """A connection that claims to be encrypted."""
 
     ssl_in_use = True
 
@@ -117,7 +117,7 @@ def test_a_statement_that_is_no_copy_is_told_apart(
 
 @pytest.mark.newest
 def test_a_descriptor_wakes_it(conn: Conn) -> None:
-    """At once, though nothing comes from the server."""
+    """It wakes up at once, although nothing comes from the server."""
 
     class Woken(Exception):
         pass
@@ -146,12 +146,12 @@ def test_a_descriptor_wakes_it(conn: Conn) -> None:
 
 @pytest.fixture
 def encrypted(scratch: Path) -> Iterator[str]:
-    """A server that speaks TLS: Debian's, since the wheels cannot."""
+    """A server with TLS: Debian's, because that of the wheels has none."""
     postgres = embedded.Postgres(scratch / "tls", version=15)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with postgres:
-        pass  # only to make the folder
+        pass  # this creates the folder
     key, cert = postgres.data_dir / "server.key", postgres.data_dir / "server.crt"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]

@@ -1,4 +1,4 @@
-"""A replica as source: what is late there, and what its recovery ends."""
+"""A replica as source: it may lag behind, and its recovery may end queries."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ Conn = psycopg.Connection[Any]
 
 @pytest.fixture(scope="module")
 def pair(scratch: Path) -> Iterator[tuple[str, str]]:
-    """The conninfo of a primary, and of a replica that lets no query hold it up."""
+    """The conninfo of a primary, and of a replica whose replay never waits for queries."""
     primary = Postgres(scratch / "leads", settings={"fsync": "off"})
     with primary as leads:
         schema.migrate(leads)
@@ -39,7 +39,7 @@ def leads(pair: tuple[str, str]) -> Iterator[Conn]:
 
 
 class Replica:
-    """An administrator of the replica, whose own questions its recovery may end, too."""
+    """Ask the replica as an administrator; repeat queries that its recovery ends."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -119,7 +119,7 @@ async def test_what_recovery_ended_is_tried_again(
 
     await eventually(copying)
     leads.execute("delete from changing where n > 10")
-    leads.execute("vacuum changing")  # its cleanup is in the way of the snapshot
+    leads.execute("vacuum changing")  # replaying it conflicts with the snapshot
     export = await service.ended(id)
     assert (export["status"], export["attempt"], export["rows"]) == ("completed", 2, 10)
     assert "recovery" in export["history"][0]["error"]["message"]

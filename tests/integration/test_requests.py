@@ -1,4 +1,4 @@
-"""Exactly the rows and the file that were asked for, over HTTP."""
+"""Requests over HTTP: the rows and the file are exactly those that were asked for."""
 
 import asyncio
 import csv
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.newest
 
 @pytest.fixture
 async def api(start: Start) -> Service:
-    """The API alone: exports stay pending."""
+    """The API without a worker: exports stay pending."""
     return await start(work=False)
 
 
@@ -255,7 +255,7 @@ async def test_curl_wget_and_parallel_ranges_give_the_right_bytes(
         "curl": ("curl", "-sS", "-f", "-C", "-", "-o", "curl", url),
         "wget": ("wget", "-q", "-c", "-O", "wget", url),
     }.items():
-        (tmp_path / name).write_bytes(whole[:1_234_567])  # as far as it came before
+        (tmp_path / name).write_bytes(whole[:1_234_567])  # the part that arrived before
         await run(*command)
         assert (tmp_path / name).read_bytes() == whole
 

@@ -1,8 +1,8 @@
-"""Forty types, in every form of file, into other hands and back: nothing changes.
+"""Forty types, in files of every form, are read back without any change.
 
-`FORMS` has a line for each set of options.  Values are compared as the texts
-that PostgreSQL writes, which is stricter than its `=`, and works for types
-that have none.
+`FORMS` has a line for each set of options.  Values are compared as the texts that
+PostgreSQL writes, which is stricter than its `=`, and also works for types
+that have no `=`.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ SOURCES = ("forty_types", "app.orders", "app.lines")
 
 @dataclass(frozen=True)
 class Form:
-    """Options of a request, and what a reader has to know beyond them.
+    """Options of a request, and what else a reader of the file must know.
 
-    *shown* gives what a value of that type, as PostgreSQL writes it, becomes
-    in the file; where it is given, COPY FROM cannot bring the value back.
+    *shown* takes a type and a value as PostgreSQL writes it, and returns the value
+    in the file.  With *shown*, COPY FROM cannot restore the values.
     """
 
     request: dict[str, Any] = field(default_factory=dict)
@@ -165,10 +165,10 @@ def columns(conn: Connection[Any], source: str) -> list[tuple[str, str]]:
 def selected(
     conn: Connection[Any], source: str, form: Form
 ) -> tuple[list[str], list[list[str | None]]]:
-    """Return the header, and each value as the file should have it; or none."""
+    """Return the header, and each value as the file should have it (None: NULL)."""
     named = columns(conn, source)
     texts = sql.SQL(", ").join(
-        # As COPY writes it: a cast to text would say "true", and cut blanks off.
+        # As COPY writes it: a cast to text would give "true" and drop blanks.
         sql.SQL(
             "case when {0} is distinct from null then format('%s', {0}) end"
         ).format(sql.Identifier(name))
@@ -207,7 +207,7 @@ def new_copy(conn: Connection[Any], source: str) -> None:
 def differences(
     conn: Connection[Any], source: str, as_text: Callable[[str], str]
 ) -> list[Any]:
-    """Return what one table has and the other has not, either way."""
+    """Return the rows that only one of the two tables has."""
     texts = sql.SQL(", ").join(
         sql.SQL(as_text(type)).format(sql.Identifier(name))
         for name, type in columns(conn, source)
@@ -231,7 +231,7 @@ async def test_copy_from_brings_every_form_back(
 async def test_json_lines_populate_the_table_again(
     service: Service, tables: Connection[Any]
 ) -> None:
-    # JSON has no bounds of arrays, and one null for SQL's and its own.
+    # JSON arrays have no bounds, and SQL's NULL and JSON's null are both null.
     tables.execute("update forty_types set c_integers = '{7,8,9}' where id = 3")
     tables.execute(
         "update forty_types set c_json = '{}', c_jsonb = '{}' where c_jsonb = 'null'"
@@ -291,7 +291,7 @@ async def test_pandas_reads_what_psql_shows(
 async def test_duckdb_reads_what_psql_shows(
     service: Service, tables: Connection[Any], tmp_path: Path
 ) -> None:
-    """Quotes tell empty texts from nulls, and DuckDB minds them."""
+    """Quotes distinguish empty texts from NULLs, and DuckDB respects them."""
     path = tmp_path / "table.csv"
     for source, name, form, text in await exported(service, FORMS):
         header, rows = selected(tables, source, form)

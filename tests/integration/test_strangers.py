@@ -1,4 +1,4 @@
-"""What strangers ask for: the rows and the bytes are those of psql."""
+"""Unusual queries of strangers: the rows and the bytes are those of psql."""
 
 import json
 import re
@@ -251,7 +251,7 @@ async def test_a_session_decides_for_what_it_inserts(
 
 @pytest.mark.newest
 def test_a_name_that_only_the_session_sees_is_no_other_relation(strange: Conn) -> None:
-    """The reader would silently find the one behind it."""
+    """Otherwise csv_reader would silently find another relation of that name."""
     strange.execute("create table hidden.twin (a text)")
     strange.execute("set search_path = hidden, public")
     for column, text in (("query", "select * from twin"), ("source", "twin")):
@@ -317,7 +317,7 @@ def test_numbered_names_stay_within_an_identifier() -> None:
 async def test_a_dry_run_shows_every_column_and_cuts_what_is_long(
     service: Service, strange: Conn
 ) -> None:
-    # Stored values are compressed: their size says little about their length.
+    # Stored values are compressed, so their size says little about their length.
     strange.execute("create table public.packed as select repeat('y', 50000) as text")
     strange.execute("grant select on packed to csv_reader")
     query = (
@@ -574,7 +574,7 @@ async def test_bytes_that_are_no_text_leave_an_ascii_database_as_they_are(
 
 
 def test_sql_is_ascii_and_has_no_backslash_in_a_plain_literal() -> None:
-    """Any encoding, and standard_conforming_strings off, read it the same way."""
+    """So it has one meaning in any encoding and without standard_conforming_strings."""
     for path in schema.resource("sql").rglob("*.sql"):
         text = path.read_text(encoding="ascii")
         if path.parent.name == "migrations":
@@ -588,7 +588,7 @@ def test_sql_is_ascii_and_has_no_backslash_in_a_plain_literal() -> None:
 async def test_text_is_never_searched_for_placeholders(
     service: Service, strange: Conn
 ) -> None:
-    """Every text that a request has, in every call."""
+    """For every text in a request, in every call."""
     strange.execute('create table "%s %% %(x)s" ("%t" text)')
     strange.execute('grant select on "%s %% %(x)s" to csv_reader')
     strange.execute("""insert into "%s %% %(x)s" values ('%%b')""")
@@ -621,7 +621,7 @@ async def test_text_is_never_searched_for_placeholders(
 async def test_a_type_with_a_json_cast_of_its_own_is_written_as_its_text(
     service: Service, conn: Conn
 ) -> None:
-    """As PostGIS has for its geometries, of which it refuses some; alone and in arrays."""
+    """PostGIS has such a cast for geometries, and it refuses some; also in arrays."""
     conn.execute(
         "create type shape as enum ('point', 'curve');"
         "create function as_json(shape) returns json language plpgsql as $$ begin"

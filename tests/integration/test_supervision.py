@@ -1,4 +1,4 @@
-"""Whatever runs for ever goes on: after errors that nobody thought of, and odd rows."""
+"""Background tasks go on after unexpected errors and odd rows."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ Conn = psycopg.Connection[Any]
 
 @pytest.fixture(autouse=True)
 def no_errors_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Here errors are logged on purpose."""
+    """In these tests, errors in the log are expected."""
 
 
 async def metric(service: Service, name: str) -> float:
@@ -63,7 +63,7 @@ async def test_a_task_that_fails_starts_again(
 async def test_a_phase_in_which_the_database_only_reads(
     start: Start, conn: Conn, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As in a failover: running exports go on, new ones are refused for now."""
+    """This happens in a failover: running exports go on, new ones are refused."""
     service = await start(lease=5, heartbeat=0.5)
     running = await service.export(
         query="select n, pg_sleep(0.01)::text from generate_series(1, 200) n"
@@ -121,7 +121,7 @@ async def test_a_function_that_is_gone_for_a_while_ends_nothing(
     function: str,
     query: str,
 ) -> None:
-    """As during an upgrade that is not right: it is waited for, and no attempt lost."""
+    """This happens in a wrong upgrade: the worker waits for it, and loses no attempt."""
     name = function.partition("(")[0]
     conn.execute(f"alter function {function} rename to away".encode())
     service = await start()

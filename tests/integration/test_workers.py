@@ -1,4 +1,4 @@
-"""Waking, polling, sharing, draining."""
+"""Workers wake up, poll, share a database, and drain."""
 
 import asyncio
 import signal
@@ -26,7 +26,7 @@ HOURS = 36_000
 async def test_an_idle_worker_wakes_by_the_notification(
     start: Start, conn: Any
 ) -> None:
-    """It polls once in ten hours, so only NOTIFY can have told it."""
+    """It polls once in ten hours, so only NOTIFY can have woken it."""
     service = await start(poll_interval=HOURS)
     for _ in range(3):
         row = conn.execute("insert into exports default values returning id").fetchone()

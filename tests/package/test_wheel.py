@@ -1,4 +1,4 @@
-"""The package as people install it, from a wheel, away from the repository."""
+"""The package as users install it: from a wheel, outside the repository."""
 
 import os
 import shutil
@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the package alone; its dependencies are those of the tests."""
+    """A folder with only the package; its dependencies are those of the tests."""
     folder = tmp_path_factory.mktemp("installed")
-    # A build writes into the folder that it builds.
+    # A build writes into its source folder, so it gets a copy.
     source = folder / "source"
     kept = ("service", "sql", "seeds", "setup.cfg", "pyproject.toml")
     for name in (*kept, "README.md", "LICENSE"):

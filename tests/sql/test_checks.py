@@ -1,4 +1,4 @@
-"""Each CHECK of the table refuses something, also of who goes around the triggers."""
+"""Each CHECK of the table refuses a row that no other refuses, without any trigger."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from psycopg import errors
 
 Conn = psycopg.Connection[Any]
 
-# By constraint: columns of a row that it alone refuses.
+# For each constraint: values with which only this constraint refuses a row.
 REFUSED = {
     "a_byte_order_mark_is_of_unicode": "bom = true, encoding = 'LATIN1'",
     "a_byte_order_mark_stands_before_a_header": "bom = true, header = false",
@@ -60,7 +60,7 @@ def test_none_is_forgotten(conn: Conn) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_refuses(conn: Conn, name: str) -> None:
     conn.execute("insert into exports (source) values ('users')")
-    conn.execute("set session_replication_role = replica")  # no triggers
+    conn.execute("set session_replication_role = replica")  # turns triggers off
     with pytest.raises(errors.CheckViolation) as refused:
         conn.execute(f"update exports set {REFUSED[name]}".encode())
     assert refused.value.diag.constraint_name == name

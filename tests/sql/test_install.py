@@ -1,4 +1,4 @@
-"""Migrations: repeated, at once, from psql, with passwords."""
+"""Migrations: repeated, concurrent, from psql, and with passwords."""
 
 import subprocess
 import uuid
@@ -100,7 +100,7 @@ def test_psql_installs_the_same_files(empty: str) -> None:
 
 
 def test_the_edition_names_the_files() -> None:
-    """What changed needs another edition, or this one is not released yet."""
+    """The digest in sql/edition must change with the files, so the edition is noticed."""
     root = schema.resource("sql")
     digest = schema.Edition.of_files(root).digest
     assert f"digest {digest}\n" in (root / "edition").read_text(), (
@@ -113,7 +113,7 @@ def test_the_edition_names_the_files() -> None:
 def test_older_functions_never_replace_newer_ones(
     database: str, monkeypatch: pytest.MonkeyPatch, works_beside: bool
 ) -> None:
-    """An old process works beside the new schema, or says that it cannot."""
+    """An old process either works with a newer schema, or reports that it cannot."""
     ours = schema.Edition.of_files(schema.resource("sql"))
     edition = ours.edition + 1
     oldest = ours.edition if works_beside else edition
@@ -194,7 +194,7 @@ def test_seeding_at_once_adds_each_user_once(empty: str) -> None:
 def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
     server: str, scratch: Path
 ) -> None:
-    """A cluster of its own: roles, and what they log in with, are the cluster's."""
+    """Needs a cluster of its own: roles and passwords belong to the whole cluster."""
     cluster = scratch / f"passwords-{uuid.uuid4().hex}"
     with embedded.Postgres(cluster, settings={"fsync": "off"}) as trusted:
         with psycopg.connect(trusted, autocommit=True) as conn:
@@ -223,7 +223,7 @@ def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
 
 @pytest.mark.newest
 def test_whoever_may_create_roles_can_install(server: str, scratch: Path) -> None:
-    """No superuser is needed; a cluster of its own, where no role exists yet."""
+    """No superuser is needed.  The cluster is new, so none of our roles exists yet."""
     cluster = scratch / f"owned-{uuid.uuid4().hex}"
     with embedded.Postgres(cluster, settings={"fsync": "off"}) as admin:
         with psycopg.connect(admin, autocommit=True) as conn:

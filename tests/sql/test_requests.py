@@ -284,7 +284,7 @@ def test_deleting_tells_which_file_is_left(conn: Conn) -> None:
 
 
 def test_a_foreign_table_is_a_source(conn: Conn) -> None:
-    """As far as its wrapper lets it: this one has no handler."""
+    """Its wrapper decides whether it can be read; this wrapper has no handler."""
     conn.execute(
         "create foreign data wrapper none; create server far foreign data wrapper none;"
         "create foreign table away (n int) server far; grant select on away to csv_reader"

@@ -1,4 +1,4 @@
-"""The state machine at random, against a model of a few lines."""
+"""Random transitions of the state machine, compared with a model of a few lines."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ ENDED = ("completed", "failed", "cancelled")
 
 @dataclass
 class Model:
-    """What we believe of an export."""
+    """The expected state of an export."""
 
     priority: int
     order: int
@@ -64,7 +64,7 @@ class Exports(RuleBasedStateMachine):
         return next(iter(row.values())) if row else None
 
     def requeue(self, id: Any) -> None:
-        """Put it at the end of its priority, without a pause."""
+        """Put it behind all others of its priority, without a pause."""
         self.clock += 1
         self.models[id].order = self.clock
         self.conn.execute(
@@ -74,7 +74,7 @@ class Exports(RuleBasedStateMachine):
         )
 
     def pick(self, data: Any) -> tuple[Any, Model]:
-        """Choose an export, rather one that is being processed."""
+        """Choose an export, preferably one that is being processed."""
         running = [one for one in self.models.items() if one[1].status == "processing"]
         return data.draw(st.sampled_from(running * 3 + list(self.models.items())))
 
@@ -124,7 +124,7 @@ class Exports(RuleBasedStateMachine):
         call=st.sampled_from(["heartbeat", "complete", "fail", "transient", "release"]),
     )
     def speak(self, data: Any, stale: bool, call: str) -> None:
-        """A worker presents its token, or one that it should have forgotten."""
+        """A worker presents its current token, or an old one."""
         id, model = self.pick(data)
         attempt = model.attempt - stale
         held = model.status == "processing" and not stale

@@ -1,4 +1,4 @@
-"""INSERT is the API: what it compiles, and what it refuses with which words."""
+"""INSERT as an API: what it compiles, what it refuses, and with which messages."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ def test_a_mixed_case_name_needs_no_quotes(conn: Conn) -> None:
             "with a as (select 1) select * from a",
         ),
         ("select 'a;'", "select 'a;'"),
-        # What psql accepts around a statement.
+        # Text around a statement that psql accepts.
         ("select 1; -- done", "select 1"),
         ("select 1;;", "select 1"),
         ("select 1; /* a /* nested */ comment */ ; -- and more\n;", "select 1"),
@@ -267,7 +267,7 @@ def test_another_role_submits_with_no_more_than_it_was_granted(conn: Conn) -> No
 
 
 def test_the_checker_keeps_nothing_of_the_caller(conn: Conn) -> None:
-    """A hostile search_path resolves the query's names, never the checker's own."""
+    """A hostile search_path applies to names in the query, not to the checker's own."""
     conn.execute("create schema evil")
     conn.execute(
         "create function evil.set_config(text, text, boolean) returns text"
@@ -279,7 +279,7 @@ def test_the_checker_keeps_nothing_of_the_caller(conn: Conn) -> None:
 
 
 def test_an_export_may_lock_no_more_than_the_database_says(conn: Conn) -> None:
-    """One view over thousands of relations takes the locks of everybody."""
+    """A view over thousands of relations could use up all locks of the server."""
     conn.execute(
         "create table parts (n int) partition by range (n);"
         "do $$ begin for i in 1..60 loop execute format("
@@ -296,5 +296,5 @@ def test_an_export_may_lock_no_more_than_the_database_says(conn: Conn) -> None:
     assert refused.value.diag.message_hint == (
         "Not more than 50 are allowed: exports.max_locks."
     )
-    conn.execute(submit, ["select * from parts where n = 7"])  # the planner's locks
+    conn.execute(submit, ["select * from parts where n = 7"])  # locks only one part
     conn.execute(submit, ["select 1"])

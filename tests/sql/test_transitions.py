@@ -1,4 +1,4 @@
-"""The state diagram, walked as SQL: every step that is legal, and those that are not."""
+"""The state diagram in SQL: all legal transitions, and illegal ones."""
 
 import itertools
 from typing import Any
@@ -14,7 +14,7 @@ DIGEST = "a" * 64
 
 
 def make(conn: Conn, status: str, **columns: Any) -> Any:
-    """Bring a new export to *status* by the functions alone; return its id."""
+    """Bring a new export to *status*, only with our functions; return its id."""
     row = conn.execute("insert into exports default values returning id").fetchone()
     assert row
     (id,) = row
@@ -43,7 +43,7 @@ def whole(conn: Conn, id: Any) -> Any:
 
 
 def age_lease(conn: Conn) -> None:
-    """Let every lease have run out a second ago, as if time had passed."""
+    """Make every lease end a second ago, as if time had passed."""
     conn.execute(
         "update exports set transition = 'heartbeat', lease_expires_at = now() - interval '1 s'"
         " where status = 'processing'"
@@ -51,7 +51,7 @@ def age_lease(conn: Conn) -> None:
 
 
 def age_pause(conn: Conn) -> None:
-    """Let the pause before the next attempt be over."""
+    """End the pause before the next attempt."""
     conn.execute("update exports set run_at = now() where status = 'pending'")
 
 
@@ -290,7 +290,7 @@ def test_no_more_than_max_pending_wait(conn: Conn) -> None:
 
 
 def test_claims_above_the_floor_and_everywhere(conn: Conn) -> None:
-    """What is below the floor is left alone, until a claim without floors."""
+    """An export below the floor is only claimed by a claim without floors."""
     first, second = make(conn, "pending"), make(conn, "pending")
     floors = [None] * 10
     floors[5] = value(conn, "select run_at from exports where id = %s", second)
@@ -408,13 +408,13 @@ def test_notifications_say_look_once_a_statement(database: str, conn: Conn) -> N
 def test_claim_reads_its_partial_index_and_nothing_else(
     conn: Conn, pending: int
 ) -> None:
-    """Whatever the statistics say: none, few rows, or many."""
+    """The plan is the same with any statistics: none, few rows, or many."""
     conn.execute(
         "insert into exports (query) select 'select 1' from generate_series(1, %s)",
         [pending],
     )
     with conn.transaction():
-        for _ in range(12):  # past the point where a generic plan is made
+        for _ in range(12):  # more calls than it takes to get a generic plan
             conn.execute("select claim_export('w', '1 min')")
         scans = conn.execute(
             "select indexrelid::regclass::text from pg_index"

@@ -1,4 +1,4 @@
-"""A database of an earlier version, with exports of every status, is brought up to this one."""
+"""Upgrade a database of an earlier version, with exports of every status."""
 
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from service.postgres import embedded, schema
 
-# What pg_dump wrote of databases at these migrations.
+# Dumps of databases as they were after these migrations.
 DUMPS = sorted((Path(__file__).parent / "data").glob("schema-*.sql"))
 
 
@@ -46,12 +46,12 @@ def test_an_upgrade_keeps_every_export(earlier: str) -> None:
         }  # fmt: skip
         assert schema.migrate(earlier)
         assert rows(conn) == before
-        # What others were given, and made of it, is still there.
+        # Other roles keep their grants and views.
         assert conn.execute("select from report").rowcount == len(before)
         assert conn.execute(
             "select has_table_privilege('reporter', 'live_exports', 'select')"
         ).fetchone() == (True,)
-        # They go on from where they were.
+        # The exports can go on from their states.
         claimed = conn.execute(
             "select * from claim_export('new', '1 minute', '{}', 100)"
         ).fetchall()

@@ -1,4 +1,4 @@
-"""Calls that are made together: in order, bounded, and nobody's fault is another's."""
+"""Calls that are made together: in order, in bounded number, with separate failures."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What people read, and what a name may be."""
+"""The texts for people, and the names of downloaded files."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

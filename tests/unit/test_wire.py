@@ -1,5 +1,7 @@
-"""The pump takes any stream of messages apart, however long they are and wherever
-it is cut: compared with a reader that looks at one message after the other."""
+"""The pump reads any stream of messages, of any length and with cuts at any place.
+
+It is compared with a reader that takes one message after the other.
+"""
 
 import random
 import socket
@@ -97,7 +99,7 @@ def test_every_boundary() -> None:
 
 @pytest.mark.parametrize(
     "size",
-    [  # the length of the message has "d" and a NUL in each place that it can
+    [  # the length of the message contains "d" and a NUL at each possible place
         0x01640000, 0x01640064, 0x01646400, 0x01016400, 0x01646464,
         0x01000000, 0x00FFFFFF, 0x01000064, 0x01FE6400,
     ],

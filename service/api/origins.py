@@ -1,0 +1,69 @@
+"""Keep other web pages out.
+
+A page that somebody visits can make their browser send requests to this service.
+Two headers, which no page can forge, tell: `Host` has the name by which the
+browser found us, so a foreign name that leads to a loopback address (DNS
+rebinding) shows; `Sec-Fetch-Site`, or `Origin` in older browsers, has the page
+that asks.  Programs send neither, or what they were told to.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from yarl import URL
+
+from .keys import SETTINGS
+from .problems import Problem
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+ANY = "*"
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    settings = request.app[SETTINGS]
+    host = request.headers.get(hdrs.HOST)
+    names = settings.allowed_hosts
+    if names is None and not is_loopback(settings.host):
+        names = (ANY,)
+    if host is not None and not is_allowed(host, names or ()):
+        raise Problem(
+            421,
+            f"This service does not answer for {host!r}.",
+            hint="Let an operator add that name to ALLOWED_HOSTS.",
+        )
+    if request.method not in SAFE and is_foreign(request, host):
+        raise Problem(403, "Another web page may not do that.")
+    return await handler(request)
+
+
+def is_allowed(host: str, names: Sequence[str]) -> bool:
+    """Return whether *host*, as in a header, is one of *names*, or a loopback name."""
+    name = _name(f"http://{host}")
+    return ANY in names or name in names or is_loopback(name)
+
+
+def is_loopback(name: str) -> bool:
+    """Return whether *name* always leads to this machine."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def is_foreign(request: web.Request, host: str | None) -> bool:
+    """Return whether a page of another origin has sent the request."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get(hdrs.ORIGIN)
+    return origin is not None and URL(origin).authority != host
+
+
+def _name(url: str) -> str:
+    try:
+        return (URL(url).host or "").lower()
+    except ValueError:
+        return ""
