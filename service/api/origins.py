@@ -1,10 +1,10 @@
 """Keep other web pages out.
 
-A page that somebody visits can make their browser send requests to this service.
-Two headers, which no page can forge, tell: `Host` has the name by which the
-browser found us, so a foreign name that leads to a loopback address (DNS
-rebinding) shows; `Sec-Fetch-Site`, or `Origin` in older browsers, has the page
-that asks.  Programs send neither, or what they were told to.
+A web page can make the browser of its visitor send requests to this service.  No
+page can forge these headers: `Host` is the name by which the browser found the
+service, so it reveals a foreign name that resolves to this machine (DNS
+rebinding); `Sec-Fetch-Site`, or `Origin` in older browsers, reveals a request
+that a page of another origin sends.
 """
 
 import ipaddress
@@ -31,11 +31,11 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     if host is not None and not is_allowed(host, names or ()):
         raise Problem(
             421,
-            f"This service does not answer for {host!r}.",
-            hint="Let an operator add that name to ALLOWED_HOSTS.",
+            f"This service does not answer requests for the host {host!r}.",
+            hint="An operator can add that name to ALLOWED_HOSTS.",
         )
     if request.method not in SAFE and is_foreign(request, host):
-        raise Problem(403, "Another web page may not do that.")
+        raise Problem(403, "Requests from pages of other origins are refused.")
     return await handler(request)
 
 
