@@ -35,7 +35,7 @@ class Sections(click.Group):
         for heading, section in (
             ("Use a running service (--url or CSV_EXPORT_URL)", asking),
             (
-                "Run the service (settings: environment variables; see the README)",
+                "Run the service (settings: environment variables; see docs/reference/settings.md)",
                 running,
             ),
             ("Shell", shell),

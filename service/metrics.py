@@ -1,7 +1,7 @@
-"""What an operator watches, for Prometheus.
+"""Metrics for Prometheus.
 
-Counters are of this process; what all processes share, the queue itself, is
-read from the database when somebody asks.
+Counters belong to this process.  The figures of the queue, which all processes
+share, are read from the database at each scrape.
 """
 
 from prometheus_client import (
@@ -18,7 +18,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300,
 
 
 class Metrics:
-    """Count on its attributes; `text` is what is scraped."""
+    """Count on its attributes; `text` is the answer to a scrape."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -45,7 +45,7 @@ class Metrics:
         )
         self.rescues = Counter(
             "export_rescues",
-            "Leases that ran out, by what became of it",
+            "Leases that ran out, by the status that the export then got",
             ["status"],
             registry=registry,
         )
@@ -56,13 +56,13 @@ class Metrics:
             registry=registry,
         )
         self.slots = Gauge(
-            "export_slots", "Exports that may run at a time", registry=registry
+            "export_slots", "Exports that can run at a time", registry=registry
         )
         self.slots_in_use = Gauge(
-            "export_slots_in_use", "Exports that run", registry=registry
+            "export_slots_in_use", "Exports that are running", registry=registry
         )
         self.subscribers = Gauge(
-            "export_subscribers", "Event streams", registry=registry
+            "export_subscribers", "Open event streams", registry=registry
         )
         self.listening = Gauge(
             "export_listener_connected",
@@ -70,11 +70,11 @@ class Metrics:
             registry=registry,
         )
         self._exports = Gauge(
-            "exports", "Exports in the queue", ["status"], registry=registry
+            "exports", "Pending and processing exports", ["status"], registry=registry
         )
         self._oldest = Gauge(
             "export_oldest_pending_seconds",
-            "How long the first has waited",
+            "Seconds that the oldest due export has waited",
             registry=registry,
         )
 

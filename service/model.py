@@ -31,7 +31,7 @@ class Described(BaseModel):
 
 @dataclass(frozen=True)
 class Type:
-    """What the forms of a file have to know of a column's type."""
+    """What has to be known of a column's type to write its values."""
 
     name: str  # as SQL writes it, with its modifier
     category: str  # pg_type.typcategory
@@ -133,16 +133,16 @@ class Status(StrEnum):
 
 
 class ExportError(Described):
-    """Why an attempt went wrong, in PostgreSQL's words where they are its."""
+    """Why an attempt failed: PostgreSQL's message, if the error is PostgreSQL's."""
 
     message: str
-    """The reason; PostgreSQL's own message, if it is PostgreSQL's."""
+    """The reason: PostgreSQL's message, if the error is PostgreSQL's."""
 
     sqlstate: str | None = None
     """PostgreSQL's error code."""
 
     hint: str | None = None
-    """What may help."""
+    """A suggestion."""
 
     detail: str | None = None
     """PostgreSQL's detail."""

@@ -105,7 +105,8 @@ comment on column exports.digits_as_text is
 comment on column exports.search_path is
 'Where the names in the request are looked up, when it is checked and when it runs. Null: in the path of csv_reader.';
 comment on column exports.relations is
-'The relations that words of the query meant when it was checked: {"users": "public"}. They must mean the same when it runs.';
+'The relations that words of the query meant when it was checked: {"users": "public"}.'
+' They must mean the same when it runs.';
 
 comment on column live_exports.rows is
 'Rows written, as of this moment.';

@@ -6,7 +6,7 @@
 
 \set ON_ERROR_STOP on
 begin;
--- Whatever this database has: backslashes in our texts are backslashes.
+-- In our texts a backslash is a backslash, whatever the database says.
 set local standard_conforming_strings to on;
 set local search_path to public;
 \ir roles.sql

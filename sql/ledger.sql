@@ -8,7 +8,7 @@ create table if not exists exports_migrations (
 alter table exports_migrations add column if not exists edition integer;
 alter table exports_migrations add column if not exists oldest integer;
 comment on table exports_migrations is $$
-Each applied file of sql/migrations, and "functions": the digest of everything
-that is replaced when it changes, its edition, and the oldest edition whose
-processes can go on beside it.
+One row for each applied file of sql/migrations, and one called functions: the digest
+of all files that are replaced when they change, their edition, and the oldest edition
+whose processes can work with them.
 $$;

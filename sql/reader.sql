@@ -83,19 +83,20 @@ begin
         when lock_not_available then
             raise lock_not_available using
                 message = 'a relation of this export is locked',
-                hint = 'Something like ALTER TABLE, TRUNCATE or VACUUM FULL is at work. Submit it again when that is done.';
+                hint = 'Something like ALTER TABLE, TRUNCATE or VACUUM FULL is at work.'
+                    ' Submit it again when that is done.';
     end;
     return jsonb_build_object('plan', plan -> 0 -> 'Plan', 'relations', relations);
 end
 $$;
 comment on function explain_as_reader is $$
-Plan the SELECT p_sql as csv_reader would run it under p_search_path: return EXPLAIN's
-plan, and as "relations" the schemas of the relations that words of p_sql name.
+Plan the SELECT p_sql as csv_reader under p_search_path.  Returns EXPLAIN's plan, and as
+"relations" the schemas of the relations that words of p_sql name.
 
-Refuses, with PostgreSQL's own message, what the reader could not run: syntax
-errors, unknown names, missing privileges, parameters, several statements, and
-whatever is not one SELECT with columns.  Waits two seconds for a lock, and takes no
-more than exports.max_locks.
+Raises PostgreSQL's own error for what csv_reader could not run: syntax errors, unknown
+names, missing privileges, parameters, several statements, and anything but one SELECT
+with columns.  Waits at most two seconds for a lock, and takes at most
+exports.max_locks locks.
 $$;
 
 create or replace function preview_as_reader(
@@ -122,8 +123,8 @@ begin
 end
 $$;
 comment on function preview_as_reader is $$
-The first rows of p_sql, a SELECT that explain_as_reader accepted, with
-csv_reader's rights; the transaction only reads from here on.
+The first rows of p_sql, a SELECT that explain_as_reader accepted, with the rights of
+csv_reader.  The transaction is read-only afterwards.
 $$;
 
 create or replace function find_relation_as_reader(p_source text, p_search_path text)
@@ -137,7 +138,7 @@ begin
 end
 $$;
 comment on function find_relation_as_reader is $$
-The relation that p_source names for csv_reader under p_search_path; see find_relation.
+Like find_relation, with the rights of csv_reader.
 $$;
 
 -- To own them the reader needs CREATE for a moment; the transaction hides it.

@@ -1,4 +1,4 @@
--- What people read.
+-- The views and functions that people read.
 
 -- New columns go to the end: so the views and grants of others survive.
 create or replace view live_exports as
@@ -85,8 +85,8 @@ left join lateral (
         sum(coalesce(bytes_processed, 0) + told.kib * 1024) as bytes
     from pg_stat_activity
     left join pg_stat_progress_copy using (pid)
-    -- What its lanes have done stands behind the name, in hexadecimal; or
-    -- whatever else a session wrote there.
+    -- The figures of its lanes follow the name, in hexadecimal.  Any session can
+    -- write anything there.
     cross join lateral (
         select
             ('x' || lpad(coalesce(found[1], ''), 16, '0'))::bit(64)::bigint,
@@ -108,10 +108,10 @@ cross join lateral (
     ) as seconds
 ) as t;
 comment on view live_exports is $$
-The exports, with rows and bytes as of this moment rather than of the last
-heartbeat, and with the place in the queue of the first hundred.  Rows and bytes come from
-pg_stat_progress_copy, which shows a COPY to members of the role that runs it: csv_service,
-superusers, and whom they add.
+The exports, with the rows and bytes of this moment instead of the last heartbeat, and
+with the place in the queue of the first hundred.  Rows and bytes come from
+pg_stat_progress_copy, which shows a COPY only to superusers and to members of the role
+that runs it, such as csv_service.
 $$;
 
 create or replace function list_exports(
@@ -142,8 +142,8 @@ as $$
     limit p_limit;
 $$;
 comment on function list_exports is $$
-A page of exports, newest first: those before (p_before_at, p_before_id), the
-last of the page before.  Nulls restrict nothing.
+A page of exports, newest first, after the export (p_before_at, p_before_id), the last
+of the page before.  A null argument restricts nothing.
 $$;
 
 create or replace function watch_exports(
@@ -177,8 +177,8 @@ as $$
     order by created_at;
 $$;
 comment on function watch_exports is $$
-The exports p_ids, and if asked for what is running, the first hundred that are
-waiting, and those of the newest thousand that have ended since p_since.
+The exports p_ids; if asked for, those that are running and the first hundred that
+wait; and those of the newest thousand that ended after p_since.
 $$;
 
 create or replace view sources as
@@ -231,6 +231,6 @@ where c.relkind in ('r', 'p', 'v', 'm', 'f')
     and has_schema_privilege('csv_reader', n.oid, 'usage')
     and has_any_column_privilege('csv_reader', c.oid, 'select');
 comment on view sources is $$
-What csv_reader may read: each relation, as an export may name it, with those
-of its columns that it may read.  Rows and bytes are the planner's estimates.
+What csv_reader may read: each relation, under the name to export it by, with those of
+its columns that csv_reader may read.  Rows and bytes are the planner's estimates.
 $$;

@@ -359,7 +359,7 @@ class ProblemDetails(Described):
     """What went wrong, in particular; PostgreSQL's own message, if it refused."""
 
     hint: str | None = None
-    """What may help."""
+    """A suggestion."""
 
     sqlstate: str | None = None
     """PostgreSQL's error code."""

@@ -69,7 +69,7 @@ PROBLEMS = {
     408: "The body did not arrive in time.",
     409: "The export's status does not allow that.",
     410: "The file has expired.",
-    412: "The file is another one.",
+    412: "The file does not match If-Match.",
     413: "The body is too large.",
     415: "The body is not JSON, or it is compressed.",
     416: "The range lies outside the file.",
@@ -136,7 +136,7 @@ def description() -> dict[str, Any]:
             "/health/ready": {
                 "get": _operation(
                     "getReadiness",
-                    "Should the process be sent more?",
+                    "Is the process ready for requests?",
                     {200: _json(Health)},
                     (503,),
                 )

@@ -12,9 +12,9 @@ as $$
     from (select p_transient and p_failures < p_max_attempts) as _ (again);
 $$;
 comment on function after_failure is $$
-Where an export goes after its p_failures-th failure: back to pending, or to
-failed, because attempts are used up or p_transient is false.
+The state of an export after its p_failures-th failure: pending again, or failed
+if no attempts are left or p_transient is false.
 
-It waits 4, 16, 64, 256, then 300 seconds, less up to a half by chance, so that
-what failed together does not come back together.
+The next attempt waits 4, 16, 64, 256, then 300 seconds, reduced at random by up
+to a half, so that exports that failed together do not run again together.
 $$;

@@ -31,9 +31,9 @@ begin
 end
 $$;
 comment on function announce_exports() is $$
-Notify: 'exports' when a status, or a place in the queue, changed, with the id, or once
-without if a statement changed more than twenty; 'exports_pending' when there is something
-to claim.
+Notify the channel exports when a status, or a place in the queue, has changed:
+with the id, or once without an id if a statement changed more than twenty exports.
+Notify exports_pending when there is an export to claim.
 
-It says look, never what: whoever hears it reads the rows again.
+A notification carries no state: receivers read the rows again.
 $$;

@@ -10,5 +10,5 @@ as $$
     select type from bases where base = 0;
 $$;
 comment on function base_type is $$
-The type that a domain is made of, through all domains between; any other type itself.
+The type below a domain, through all domains in between; any other type itself.
 $$;

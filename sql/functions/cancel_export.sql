@@ -13,8 +13,8 @@ begin
 end
 $$;
 comment on function cancel_export is $$
-pending, processing -> cancelled: I no longer want it.
+pending, processing -> cancelled.
 
-Returns the status it has now, whatever it was; null if there is none.  The
-worker hears of it and stops its COPY; its fencing token is void already.
+Returns the status that the export has now, or null if there is none.  The worker
+is notified and stops its COPY; its attempt no longer holds the export.
 $$;

@@ -4,10 +4,10 @@ create or replace function claim_export(
 )
 returns setof exports
 language plpgsql
--- whatever the statistics say: they are always out of date for a queue
+-- the statistics of a queue are always out of date
 set enable_seqscan to off
 set enable_bitmapscan to off
--- with a large backlog each call would be planned anew, since that looks cheaper
+-- else PostgreSQL plans each call again when the backlog is large
 set plan_cache_mode to force_generic_plan
 as $$
 declare
@@ -42,14 +42,16 @@ begin
 end
 $$;
 comment on function claim_export is $$
-pending -> processing: I lease the next p_limit exports, oldest first within
-priority.
+pending -> processing: lease up to p_limit due exports to p_worker, the oldest
+first within a priority.
 
-Two callers never receive the same export.  Its attempt is my fencing token:
-I present it to every later call.  Fewer rows: there is no more to claim.
+Two callers never receive the same export.  The attempt in the returned row is the
+fencing token: the worker presents it to every later call.  Fewer rows than
+p_limit mean that no more is due.
 
-p_floors[priority + 1] is the run_at of what I claimed last: nothing older was
-pending then, but what was claimed since some old snapshot is still in the
-index, and costs time.  I leave the floors out now and then, for exports that
-returned to their old place, or committed late.
+p_floors[priority + 1] is the run_at of the export of that priority that the worker
+claimed last.  Nothing older was pending then, so the search begins there.  This
+skips the index entries of exports that were claimed since some old snapshot was
+taken, which cost time.  The worker leaves p_floors out once a second, to find
+exports that returned to their old place or were committed late.
 $$;

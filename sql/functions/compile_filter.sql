@@ -63,9 +63,9 @@ begin
     if elements = 0 or op = 'between' and elements <> 2 then
         raise invalid_parameter_value using
             message = format(
-                    '%s takes %s', op,
-                    case op when 'between' then 'two values' else 'at least one value' end
-                );
+                '%s takes %s', op,
+                case op when 'between' then 'two values' else 'at least one value' end
+            );
     end if;
     if exists (
         select from jsonb_array_elements(value) as element
@@ -92,6 +92,6 @@ begin
 end
 $$;
 comment on function compile_filter is $$
-The condition that p_filter, {"column": ..., "op": ..., "value": ...}, puts on the
-rows of p_relation, as SQL in which the relation is t.
+SQL for the condition p_filter, {"column": ..., "op": ..., "value": ...}, on the
+rows of p_relation, which the SQL calls t.
 $$;

@@ -8,6 +8,6 @@ as $$
     ) with ordinality as _ (one, n);
 $$;
 comment on function compile_filters is $$
-The condition that all of p_filters put on the rows of p_relation, as SQL in which
-the relation is t; null if they are none.
+SQL for the condition that all of p_filters put on the rows of p_relation, which the
+SQL calls t; null if there are no filters.
 $$;

@@ -41,8 +41,8 @@ begin
 end
 $$;
 comment on function compile_select is $$
-The SELECT that exports p_columns (null: all) of those rows of p_relation
-that pass all p_filters, sorted by p_order_by ("-name": descending).
+The SELECT that exports p_columns (null: all) of the rows of p_relation that pass
+all p_filters, sorted by p_order_by ("-name": descending).
 
-Every name in the result is qualified and quoted, every value a typed literal.
+All names in the result are qualified and quoted, and all values are typed literals.
 $$;

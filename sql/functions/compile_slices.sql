@@ -45,6 +45,7 @@ exception when others then
 end
 $$;
 comment on function compile_slices is $$
-How to select a part of what p_id exports: head, a relation, tail, a condition on t.
-Nulls if it has an order or a limit, is a query or no table.
+The parts of a SELECT that exports a slice of the relation of export p_id: head, the
+relation, tail, and then a condition on t.  Nulls if the export has an order or a
+limit, or if it is a query or not a table.
 $$;

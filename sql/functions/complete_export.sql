@@ -19,4 +19,6 @@ begin
     );
 end
 $$;
-comment on function complete_export is 'As complete_exports, of one; false if it is not held.';
+comment on function complete_export is $$
+Like complete_exports, for one export.  False if the attempt no longer holds it.
+$$;

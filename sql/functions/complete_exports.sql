@@ -1,11 +1,11 @@
 create or replace function complete_exports(p_receipts jsonb, p_retention interval default null)
 returns table (id uuid, held boolean)
 language plpgsql
--- whatever the statistics say: they are always out of date for a queue
+-- the statistics of a queue are always out of date
 set enable_seqscan to off
 set enable_hashjoin to off
 set enable_mergejoin to off
--- One row that somebody else holds must not keep the others waiting.
+-- A row that somebody else has locked must not keep the others waiting.
 set lock_timeout to '500ms'
 as $$
 begin
@@ -37,7 +37,7 @@ begin
     select
         told.id,
         completed.id is not null
-        -- Again, because the first answer was lost on its way: it still holds.
+        -- Called again because the first answer was lost: it is completed already.
         or coalesce(e.attempt = told.attempt and e.status = 'completed', false)
     from told
     left join completed on completed.id = told.id
@@ -45,9 +45,9 @@ begin
 end
 $$;
 comment on function complete_exports is $$
-processing -> completed, for each of the receipts: {"id", "attempt", "rows", "bytes",
-"sha256", "columns": [{"name", "type"}], "snapshot_at"}.  The whole file is on disk under the
-attempt's name, and is kept for p_retention, or for ever.
+processing -> completed, for each receipt: {"id", "attempt", "rows", "bytes",
+"sha256", "columns": [{"name", "type"}], "snapshot_at"}.  The whole file is on disk
+under the name of the attempt.  It is kept for p_retention; null: without limit.
 
-Not held: that attempt no longer holds the export; its file is debris.
+held is false if the attempt no longer holds the export; its file is then unused.
 $$;

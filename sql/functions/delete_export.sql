@@ -7,8 +7,8 @@ as $$
     returning coalesce(file_path, '');
 $$;
 comment on function delete_export is $$
-The export is gone, and with it the right to run it: its worker stops.
+Delete an export in any state.  If it is running, its worker stops.
 
-Returns the file that it leaves behind, which is the janitor's now; an empty
-text if there was none; null if there was no such export.
+Returns the name of the file that is left for the janitor to delete, an empty text
+if there was none, or null if there was no such export.
 $$;

@@ -20,5 +20,6 @@ begin
 end
 $$;
 comment on function ends_outside is $$
-Does p_query, a SELECT, end outside of quotes and comments?  PostgreSQL's parser tells.
+True if p_query, a SELECT, ends outside of quotes and comments, by PostgreSQL's own
+parser.
 $$;

@@ -20,9 +20,9 @@ as $$
     returning status;
 $$;
 comment on function fail_export is $$
-processing -> failed: it went wrong, as p_error ("message", and perhaps
-"sqlstate", "hint", "detail") tells, after p_rows and p_bytes.
+processing -> failed: record p_error ("message", and if known "sqlstate", "hint",
+"detail"), and how many rows and bytes the attempt wrote.
 
-If p_transient, processing -> pending while attempts are left, to run again
-after a pause.  Returns where it went, or null if p_attempt no longer holds it.
+If p_transient and attempts are left: processing -> pending, to run again after a
+pause.  Returns the new status, or null if p_attempt no longer holds the export.
 $$;

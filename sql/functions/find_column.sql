@@ -24,5 +24,5 @@ begin
 end
 $$;
 comment on function find_column is $$
-The column p_name of p_relation; else an error that names those it has.
+The column p_name of p_relation.  If there is none, an error that lists the columns.
 $$;

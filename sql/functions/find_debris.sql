@@ -3,8 +3,8 @@ returns table (name text, known boolean)
 language plpgsql
 as $$
 begin
-    -- One process at a time is enough; the others look again later.  Strangers
-    -- may take any advisory lock, but not this one.
+    -- One process at a time is enough; the others try again later.  Any role can
+    -- take any advisory lock, but not this one.
     begin
         lock table deleted_files in share update exclusive mode nowait;
     exception when lock_not_available then
@@ -21,9 +21,10 @@ begin
 end
 $$;
 comment on function find_debris is $$
-Those of the files p_names, `<id>-<attempt>.<ext>` each, that no export refers
-to: of attempts that have ended otherwise, of expired and of deleted exports.
+Those of the files p_names, each `<id>-<attempt>.<ext>`, that no export needs: files
+of attempts that did not complete, and of expired and deleted exports.
 
-List the files first: then nothing that is still being written is among them.
-Not known: no such export was ever here, so it may be somebody else's.
+List the files before the call: then no file that is being written is returned.
+known is false if the database has never had such an export: the file may belong to
+another database.
 $$;

@@ -31,5 +31,5 @@ begin
 end
 $$;
 comment on function find_encoding is $$
-PostgreSQL's own name of the encoding p_name, if it can convert to it, or UTF-16LE.
+PostgreSQL's name of the encoding p_name if PostgreSQL can convert to it, or UTF-16LE.
 $$;

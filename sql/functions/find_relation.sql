@@ -26,6 +26,6 @@ begin
 end
 $$;
 comment on function find_relation is $$
-The table or view that p_source names under p_search_path: as in SQL, or bare in
-mixed case.
+The table or view that p_source names under p_search_path, written as in SQL, or
+without quotes in mixed case.
 $$;

@@ -95,10 +95,10 @@ begin
 end
 $$;
 comment on function guard_export() is $$
-Let only the transitions of the state diagram through.
+Allow only the transitions of the state diagram.
 
-The functions announce themselves in the column transition, which I clear.  By
-hand, an UPDATE to 'cancelled' is honoured as a cancel, a pending export may be
-rescheduled, and an ended one may be kept longer or shorter.  When an attempt
-ends I write down how.
+The functions name their transition in the column transition, which this trigger
+clears.  By hand, an UPDATE to 'cancelled' cancels, a pending export may be
+rescheduled, and the expiry of an ended one may be changed.  When an attempt ends,
+its end is added to history.
 $$;

@@ -15,10 +15,9 @@ as $$
     returning lease_expires_at;
 $$;
 comment on function heartbeat_export is $$
-processing -> processing: I am alive, and this is how far I came, and perhaps,
-better than the planner knew, of how many rows.
+processing -> processing: extend the lease by p_lease, and record rows, bytes and, if
+it is known better than the planner knew, the expected number of rows.
 
-Returns when the lease will end, or null if p_attempt no longer holds the
-export: it was cancelled, rescued or deleted.  On null I stop at once; I own
-nothing.
+Returns when the lease ends, or null if p_attempt no longer holds the export because
+it was cancelled, rescued or deleted.  On null the worker must stop at once.
 $$;

@@ -26,6 +26,6 @@ begin
 end
 $$;
 comment on function is_blank is $$
-Has p_sql, which begins outside of quotes and comments, nothing but white space,
-semicolons and comments?
+True if p_sql, which begins outside of quotes and comments, has only white space,
+semicolons and comments.
 $$;

@@ -15,5 +15,5 @@ as $$
     ) as next;
 $$;
 comment on function next_export_in is $$
-How long until a pending export is due that is not yet; null if there is none.
+The time until the next pending export becomes due; null if none is pending.
 $$;

@@ -36,7 +36,7 @@ begin
     end if;
     wanted.requested_by := session_user;
     wanted.created_at := clock_timestamp();
-    -- The past means now: so the exports of one statement have a place each.
+    -- A run_at in the past becomes now, so the exports of one statement differ.
     wanted.run_at := greatest(wanted.run_at, wanted.created_at);
     if wanted.source is null and wanted.query is null then
         wanted.source := coalesce(
@@ -65,7 +65,7 @@ begin
     wanted.line_ending := coalesce(
         wanted.line_ending, case wanted.profile when 'excel' then 'crlf' else 'lf' end
     );
-    -- No CHECK, which rows of earlier versions may not meet.
+    -- Not a CHECK, because rows of earlier versions may violate it.
     if wanted.formula_guard
         and wanted.null_text ~ E'^[=@\t]|^[-+].'
         and wanted.null_text !~* '^[-+]?([0-9]+([.,][0-9]+)*|[.,][0-9]+)(e[-+]?[0-9]+)?$'
@@ -110,8 +110,9 @@ begin
 end
 $$;
 comment on function prepare_export is $$
-The row that p_wanted becomes: with defaults filled in, compiled, and checked; or an error.
+The row that p_wanted becomes, with defaults filled in, compiled and checked; or an
+error.
 
-If p_is_of_session, its search_path is that of the session, and names have to
-mean the same to the session and to csv_reader.
+With p_is_of_session the search_path is that of the session, and names must mean the
+same to the session and to csv_reader.
 $$;

@@ -27,6 +27,6 @@ begin
 end
 $$;
 comment on function preview_export is $$
-What an INSERT of the same values would export: the SELECT, the planner's
-estimate of its rows, and the first of them.  Stores nothing.
+What an INSERT of the same values would export: the SELECT, the planner's estimate of
+its rows, and the first rows.  Stores nothing.
 $$;

@@ -19,6 +19,6 @@ as $$
     select count(*) from pruned;
 $$;
 comment on function prune_exports is $$
-Delete up to p_limit exports that ended more than p_older_than ago, the oldest first, but
-none whose file is still kept.  Returns how many there were.
+Delete up to p_limit exports that ended more than p_older_than ago, the oldest first,
+except those whose file is still kept.  Returns how many were deleted.
 $$;

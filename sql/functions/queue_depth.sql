@@ -22,5 +22,6 @@ as $$
         );
 $$;
 comment on function queue_depth is $$
-How many exports wait and run, and how long the one that waits longest has been due.
+How many exports are pending and processing, and for how many seconds the oldest due
+one has been waiting.
 $$;

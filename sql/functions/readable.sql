@@ -13,6 +13,6 @@ exception when character_not_in_repertoire then
 end
 $$;
 comment on function readable is $$
-p_text as it is, or with escapes where it is not UTF-8, which only a database in
-SQL_ASCII admits.
+p_text, with escapes in place of bytes that are not UTF-8, which only a database in
+SQL_ASCII can hold.
 $$;

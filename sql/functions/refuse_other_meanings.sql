@@ -28,6 +28,6 @@ begin
 end
 $$;
 comment on function refuse_other_meanings is $$
-Refuse an export in which a name means one relation in this session and another
-one to csv_reader, who may not use all schemas of the search_path.
+Raise an error if a name in the export means one relation to this session and another
+to csv_reader, which may not use all schemas of the search_path.
 $$;

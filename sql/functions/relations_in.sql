@@ -22,9 +22,9 @@ as $$
         and pg_table_is_visible(pg_class.oid);
 $$;
 comment on function relations_in is $$
-Which words of p_sql name a relation on the search_path, and in which schema:
+The words of p_sql that name a relation on the search_path, and its schema:
 {"users": "public"}.
 
-Words are looked at wherever they stand, so there may be more than the text
-means; those in function bodies are not seen.
+Words count wherever they stand, so there may be more of them than the text uses.
+Names inside function bodies are not seen.
 $$;

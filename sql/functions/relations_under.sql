@@ -9,5 +9,5 @@ begin
 end
 $$;
 comment on function relations_under is $$
-relations_in p_sql when the search_path is p_search_path, for the current user.
+relations_in p_sql under the search_path p_search_path, for the current user.
 $$;

@@ -13,7 +13,7 @@ begin
 end
 $$;
 comment on function release_export is $$
-processing -> pending: I am shutting down and hand it back, in its old place.
+processing -> pending, at its old place: the worker shuts down.
 
-It does not count as a failure.  False if p_attempt no longer holds it.
+This does not count as a failure.  False if p_attempt no longer holds the export.
 $$;

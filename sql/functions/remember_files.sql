@@ -11,5 +11,5 @@ begin
 end
 $$;
 comment on function remember_files() is $$
-Note which files the deleted exports leave behind.
+Record which files the deleted exports leave behind.
 $$;

@@ -23,6 +23,6 @@ as $$
     returning *;
 $$;
 comment on function rescue_exports is $$
-processing -> pending, or failed once its attempts are used up: every export
-whose lease ran out.  Returns them as they are now.  Anybody may call it.
+processing -> pending, or failed if no attempts are left: every export whose lease
+has run out.  Returns them with their new status.  Any process may call it.
 $$;

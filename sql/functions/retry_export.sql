@@ -19,7 +19,7 @@ begin
 end
 $$;
 comment on function retry_export is $$
-failed, cancelled -> pending: I want it after all, with all its attempts.
+failed, cancelled -> pending, with its full number of attempts.
 
-Returns the status it has now, whatever it was; null if there is none.
+Returns the status that the export has now, or null if there is none.
 $$;

@@ -9,5 +9,6 @@ as $$
     from unnest(current_schemas(false)) with ordinality as _ (schema, n);
 $$;
 comment on function session_search_path is $$
-The schemas in which this session looks up names, without "$user" and what is not there.
+The schemas in which this session looks up names, without "$user" and schemas that do
+not exist.
 $$;

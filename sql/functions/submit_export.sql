@@ -13,6 +13,6 @@ begin
 end
 $$;
 comment on function submit_export() is $$
--> pending: compile the request into the SELECT that will run, and refuse it
-now if csv_reader could not run it, or if exports.max_pending wait already.
+-> pending: compile the request into the SELECT that will run.  Raise an error if
+csv_reader could not run it, or if exports.max_pending exports are waiting already.
 $$;

@@ -23,6 +23,6 @@ begin
 end
 $$;
 comment on function trim_query is $$
-p_query without a byte order mark before it, and without the semicolons and
-comments after it, so that it can stand in parentheses.
+p_query without a byte order mark at its beginning, and without semicolons and
+comments at its end, so that it can be put into parentheses.
 $$;

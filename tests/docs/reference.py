@@ -284,7 +284,11 @@ def markdown(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    return text.replace("<", "&lt;")
+    """Return *text*, with angle brackets as they are only in code."""
+    parts = text.split("`")
+    return "`".join(
+        part if n % 2 else part.replace("<", "&lt;") for n, part in enumerate(parts)
+    )
 
 
 def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
