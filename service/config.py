@@ -86,10 +86,10 @@ class Settings(BaseSettings):
     """Seconds between heartbeats; at most half of `LEASE`."""
 
     retention: Annotated[float, Field(ge=0, le=86_400 * 36_500)] = 7 * 86_400
-    """Seconds for which a finished file is kept; `0`: for ever."""
+    """Seconds for which a finished file is kept; `0`: without limit."""
 
     history: Annotated[float, Field(ge=0, le=86_400 * 36_500)] = 90 * 86_400
-    """Seconds for which an export that has ended is remembered; `0`: for ever. No
+    """Seconds for which an export that has ended is remembered; `0`: without limit. No
     export is forgotten before its file is deleted."""
 
     min_free_disk: ByteSize = ByteSize(512 * 1024 * 1024)
