@@ -42,8 +42,11 @@ def copy_command(text: str, columns: list[Column], form: Format) -> bytes:
         options += ", FORCE_QUOTE *"
     elif form.force_quote:
         shown_as = dict(zip(names, heads))
-        forced = (_identifier(shown_as.get(name, name)) for name in form.force_quote)
-        options += f", FORCE_QUOTE ({', '.join(forced)})"
+        forced = [shown_as.get(name, name) for name in form.force_quote]
+        if any(heads.count(name) > 1 for name in forced):
+            options += ", FORCE_QUOTE *"  # COPY would quote the first of that name only
+        else:
+            options += f", FORCE_QUOTE ({', '.join(map(_identifier, forced))})"
     if form.encoding not in ("UTF8", "UTF-16LE"):
         options += f", ENCODING {_literal(form.encoding)}"
     return f"COPY (\n{text}\n) TO STDOUT WITH ({options})".encode()
@@ -146,13 +149,16 @@ def _shown(column: Column, name: str, form: Format) -> str:
 
 
 def _head(name: str, form: Format) -> str:
-    """Return the name of a column as it is written to the header."""
+    """Return the name of a column as it is written to the header.
+
+    It is an identifier of SQL: not empty, and `LONGEST_NAME` bytes at most.
+    """
     if form.line_break_text is not None:
         name = re.sub("\r\n|\n|\r", lambda _: form.line_break_text or "", name)
     if form.formula_guard:
         if re.search(FORMULA, name, re.DOTALL) and not re.search(NUMBER, name, re.I):
             name = f"'{name}"
-    return name
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore") or " "
 
 
 def _text(column: Column, name: str) -> str:

@@ -5,6 +5,7 @@ so a setting, route, member, column, function, metric or command cannot be added
 renamed or removed without its documentation.
 """
 
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,7 +59,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         with embedded.Postgres(Path(folder)) as database:
             schema.migrate(database)
-            made = pages(database)
+            try:
+                made = pages(database)
+            except Undocumented as error:
+                sys.exit(str(error))
     for path in FOLDER.glob("*.md"):
         if path.name not in made:
             path.unlink()
@@ -80,7 +84,8 @@ def pages(database: str) -> dict[str, str]:
 def settings() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
-        told, _, default = described(name, field.description).partition(" Default: ")
+        where = f"{name.upper()} (in service/config.py, below it)"
+        told, _, default = described(where, field.description).partition(" Default: ")
         if not default:
             default = f"`{field.default}`"
         rows.append((f"`{name.upper()}`", default.rstrip("."), told))

@@ -1,5 +1,6 @@
 """docs/reference is what the code says; and what the documents name exists."""
 
+import json
 import re
 from pathlib import Path
 
@@ -33,8 +34,10 @@ NOT_DESCRIBED = {
 @pytest.mark.newest
 def test_the_reference_is_up_to_date(database: str) -> None:
     made = reference.pages(database)
-    there = {path.name: path.read_text() for path in reference.FOLDER.glob("*.md")}
-    assert there == made, "run `make reference`"
+    assert {path.name for path in reference.FOLDER.iterdir()} == set(made)
+    for name, text in made.items():
+        there = (reference.FOLDER / name).read_text()
+        assert there.splitlines() == text.splitlines(), f"{name}: run `make reference`"
 
 
 def test_every_route_is_described() -> None:
@@ -50,7 +53,15 @@ def test_every_route_is_described() -> None:
         for method in methods
         if method != "parameters"
     }
-    assert {one for one in served if one[1] not in NOT_DESCRIBED} == described
+    assert {
+        one for one in served if one[1] not in NOT_DESCRIBED
+    } == described, "describe it in service/api/openapi.py; pages: NOT_DESCRIBED"
+
+
+def test_every_shape_that_is_named_is_described() -> None:
+    told = description()
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(told)))
+    assert named <= set(told["components"]["schemas"])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -74,6 +85,17 @@ def test_settings_that_are_named_exist(document: Path) -> None:
     code = re.findall(r"`([^`\n]+)`", document.read_text())
     named = {name for one in code for name in re.findall(r"\b[A-Z]+_[A-Z_]+\b", one)}
     assert named <= known, f"{document.name}: {named - known}"
+
+
+@pytest.mark.parametrize("document", OF_US, ids=lambda path: path.name)
+def test_metrics_that_are_named_exist(document: Path) -> None:
+    known = set(re.findall(r"^\| `(\w+)`", reference.metrics(), re.MULTILINE))
+    kinds = r"(?:_bucket|_sum|_count)?"
+    for name in re.findall(
+        r"\bexport_[a-z]+(?:_[a-z]+)*_(?:total|seconds|use|connected)\b",
+        document.read_text(),
+    ):
+        assert re.sub(kinds + "$", "", name) in known, f"{document.name}: {name}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -306,6 +306,30 @@ async def test_json_lines_are_json(service: Service, strange: Conn) -> None:
         assert [json.loads(line) for line in body.splitlines()] == expected, request
 
 
+@pytest.mark.newest
+async def test_headers_that_are_changed_stay_names(service: Service) -> None:
+    """Empty, longer than a name may be, or the same as another one."""
+    long = "=" + "a" * 62
+    cases: list[tuple[dict[str, Any], bytes]] = [
+        ({"query": r"""select 1 as U&"\000a" """, "lineBreakText": ""}, b" \n1\n"),
+        (
+            {"query": f'select 1 as "{long}"', "formulaGuard": True},
+            f"'{long[:62]}\n1\n".encode(),
+        ),
+        (
+            {
+                "query": r"""select 1 as "a b", 2 as U&"a\000ab" """,
+                "lineBreakText": " ",
+                "forceQuote": ["a\nb"],
+            },
+            b'a b,a b\n"1","2"\n',
+        ),
+    ]
+    for request, expected in cases:
+        _, body = await exported(service, **request)
+        assert body == expected, request
+
+
 def test_numbered_names_stay_within_an_identifier() -> None:
     long = "é" * 31 + "x"
     names = unique_names([Column(name=long, type="int")] * 3)

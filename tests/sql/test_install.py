@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from service.config import Settings
+from service.model import Export
 from service.postgres import connections, embedded, reader, schema
 
 Conn = psycopg.Connection[Any]
@@ -219,6 +220,19 @@ def test_under_passwords_the_reader_logs_in_with_one_of_its_own(
         with pytest.raises(connections.DatabaseError, match="SOURCE_DATABASE_URL"):
             schema.migrate(service)
         assert schema.migrate(service, reader_login=False) is False
+
+
+def test_every_migration_records_itself() -> None:
+    """Else it would run again at the next start."""
+    for path in (schema.resource("sql") / "migrations").glob("*.sql"):
+        last = f"insert into exports_migrations (name) values ('{path.stem}');"
+        assert path.read_text().endswith(f"{last}\n"), path.name
+
+
+def test_live_exports_has_every_member(database: str) -> None:
+    with psycopg.connect(database) as conn:
+        columns = conn.execute("select * from live_exports limit 0").description
+    assert set(Export.model_fields) <= {column.name for column in columns or ()}
 
 
 @pytest.mark.newest
