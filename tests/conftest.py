@@ -13,13 +13,14 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import coverage
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -35,6 +36,8 @@ DAMMED = (
     "select * from users where id < 1500"
     f" or (select pg_advisory_xact_lock({DAM})::text) is not null"
 )
+FOLDERS = {"browser": "browser", "corpus": "slow", "crash": "crash", "package": "slow"}
+UNMEASURED = {"older", *FOLDERS.values()}
 PATIENCE = 30.0  # seconds to wait for an event before the test fails
 
 # In the background of a shell SIGINT is ignored, and our child processes inherit that.
@@ -46,9 +49,6 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "newest: needs no more than one version of PostgreSQL"
-    )
     missing = {int(v) for v in os.environ.get("REQUIRE_POSTGRES", "").split()} - set(
         VERSIONS
     )
@@ -59,14 +59,46 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         newest = any(metafunc.definition.iter_markers("newest"))
-        versions = VERSIONS[-1:] if newest else VERSIONS
+        older = [] if newest else VERSIONS[:-1]
         metafunc.parametrize(
             "server",
-            versions,
-            ids=[f"pg{v}" for v in versions],
+            [
+                *(pytest.param(v, id=f"pg{v}", marks=pytest.mark.older) for v in older),
+                pytest.param(VERSIONS[-1], id=f"pg{VERSIONS[-1]}"),
+            ],
             indirect=True,
             scope="session",
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if mark := FOLDERS.get(item.path.parent.name):
+            item.add_marker(mark)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """With `--cov`, leave out the tests that have a mark of `UNMEASURED`.
+
+    Tracing makes Python slower, by a fifth or more.  The processes that a test starts
+    are measured with it.
+    """
+    current = coverage.Coverage.current()
+    if current is None:
+        return (yield)
+    if UNMEASURED.isdisjoint(mark.name for mark in item.iter_markers()):
+        # Python reads this at its start, by a hook that coverage installs.
+        os.environ["COVERAGE_PROCESS_CONFIG"] = current.config.serialize()
+        try:
+            return (yield)
+        finally:
+            del os.environ["COVERAGE_PROCESS_CONFIG"]
+    current.stop()
+    try:
+        return (yield)
+    finally:
+        current.start()
 
 
 @contextmanager

@@ -46,7 +46,9 @@ function operation(path, method, one) {
     ...Object.entries(one.responses).map(([status, told]) => [
       "",
       status,
-      Object.values(told.content ?? {}).map((c) => typeOf(c.schema)).join(),
+      Object.values(told.content ?? {})
+        .map((c) => typeOf(c.schema))
+        .join(),
       told.description,
     ]),
   ]);
@@ -54,12 +56,8 @@ function operation(path, method, one) {
 
 function shape(name, { description, properties = {} }) {
   const fields = Object.entries(properties);
-  return entry(name, [name], description, fields.map(([field, schema]) => [
-    "",
-    field,
-    typeOf(schema),
-    schema.description,
-  ]));
+  const lines = fields.map(([field, schema]) => ["", field, typeOf(schema), schema.description]);
+  return entry(name, [name], description, lines);
 }
 
 function link(id, text) {
@@ -77,13 +75,8 @@ for (const [path, methods] of Object.entries(paths)) {
 }
 // A problem's type is the address of its line here.
 const types = components.schemas.ProblemDetails.properties.type["x-titles"];
-byId("problems").append(
-  table("Problems", Object.entries(types).map(([type, title]) => [
-    type.split("#")[1],
-    type,
-    title,
-  ])),
-);
+const problems = Object.entries(types).map(([type, title]) => [type.split("#")[1], type, title]);
+byId("problems").append(table("Problems", problems));
 contents.push(make("strong", {}, "Shapes"));
 for (const [name, schema] of Object.entries(components.schemas)) {
   byId("shapes").append(shape(name, schema));

@@ -22,7 +22,10 @@ export function figures(item) {
   const size = ["Size", format.size(item.bytes)];
   switch (item.status) {
     case "pending":
-      return [["Queue", queued(item)], ["Rows", `About ${about}`]];
+      return [
+        ["Queue", queued(item)],
+        ["Rows", `About ${about}`],
+      ];
     case "processing":
       return [
         rows,

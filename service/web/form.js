@@ -1,8 +1,8 @@
 // What shall be exported: from the fields of the form to the body of POST /exports.
 
 import * as api from "./api.js";
-import { byId, make, say } from "./dom.js";
 import { Conditions } from "./conditions.js";
+import { byId, make, say } from "./dom.js";
 import * as format from "./format.js";
 import { Preview } from "./preview.js";
 

@@ -52,10 +52,9 @@ export function duration(seconds) {
   if (seconds < 10) return inUnit(Math.max(0, seconds), "second", 1, "narrow");
   const whole = Math.round(seconds);
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
-  const parts = hours
-    ? [[hours, "hour"], [minutes, "minute"]]
-    : [[minutes, "minute"], [whole % 60, "second"]];
-  return parts
+  const larger = hours ? [hours, "hour"] : [minutes, "minute"];
+  const smaller = hours ? [minutes, "minute"] : [whole % 60, "second"];
+  return [larger, smaller]
     .filter(([value], index) => value || index)
     .map(([value, unit]) => inUnit(value, unit, 0, "narrow"))
     .join(" ");

@@ -30,7 +30,9 @@ export class List {
     for (const choice of document.querySelectorAll("[name=status]")) {
       choice.addEventListener("change", () => this.#choose(choice.value));
     }
-    setInterval(() => this.#sorted.forEach((card) => card.tick()), 1000);
+    setInterval(() => {
+      for (const card of this.#sorted) card.tick();
+    }, 1000);
   }
 
   /** Show *item* as it is now. */
@@ -61,7 +63,8 @@ export class List {
   /** Read again as much as is shown.  What is heard meanwhile is newer than what is read. */
   async refresh() {
     const status = this.#status;
-    const heard = (this.#heard = new Set());
+    const heard = new Set();
+    this.#heard = heard;
     const wanted = Math.max(PAGE, this.#cards.size);
     const read = [];
     let next = api.firstPage(status, Math.min(wanted, LARGEST_PAGE));
@@ -84,7 +87,7 @@ export class List {
     for (const [id, card] of this.#cards) {
       if (!heard.has(id) && !found.has(id) && card.key >= last) this.#changes.set(id, null);
     }
-    read.filter((one) => !heard.has(one.jobId)).forEach((one) => this.#put(one));
+    for (const one of read.filter(({ jobId }) => !heard.has(jobId))) this.#put(one);
     this.#schedule();
   }
 
@@ -97,7 +100,7 @@ export class List {
         page = await api.page(this.#next);
         this.#next = page.next;
       } while (page.next && page.exports.every(known)); // because they wait, or run
-      page.exports.filter((one) => !known(one)).forEach((one) => this.#put(one));
+      for (const one of page.exports.filter((one) => !known(one))) this.#put(one);
       say(byId("list-problem"), "");
     } catch (problem) {
       say(byId("list-problem"), problem.message);

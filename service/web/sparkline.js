@@ -19,7 +19,8 @@ export class Sparkline {
     this.#last = { status, attempt, rows, at: performance.now() };
     if (last?.attempt !== attempt) this.#samples = [];
     else if (status === "processing" && last.status === status) {
-      if (rows === last.rows) this.#last = last; // nothing new was measured
+      // With the same rows, nothing new was measured.
+      if (rows === last.rows) this.#last = last;
       else this.#samples.push((rows - last.rows) / (this.#last.at - last.at));
     } else return;
     this.#samples.splice(0, this.#samples.length - MOST);
