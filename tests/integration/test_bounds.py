@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import aiohttp
 import psycopg
 import pytest
 from psycopg.pq import ExecStatus
@@ -26,6 +27,7 @@ from service.postgres import libpq, reader
 from service.storage import CannotWrite
 
 from ..conftest import Service, Start, eventually
+from ..processes import Process
 
 pytestmark = pytest.mark.newest
 Conn = psycopg.Connection[Any]
@@ -445,3 +447,35 @@ def test_nobody_writes_lines_of_the_log_but_we() -> None:
     first, *trace = PlainFormatter("%(message)s").format(record).splitlines()
     assert trace and all(line.startswith("  ") for line in trace)
     assert "\x1b" not in "".join(trace)
+
+
+async def test_a_submit_ends_in_the_server_when_its_process_is_gone(
+    database: str, exports_dir: Path, conn: Conn
+) -> None:
+    """Nobody would hear the answer; and no export is left behind."""
+    conn.execute(
+        "create function public.slow() returns integer immutable language plpgsql"
+        " as 'begin perform pg_sleep(60); return 1; end'"
+    )
+
+    async def is_planning() -> bool:
+        row = conn.execute(
+            "select count(*) from pg_stat_activity where datname = current_database()"
+            " and state = 'active' and query like 'insert into exports%'"
+        ).fetchone()
+        return row != (0,)
+
+    async def is_gone() -> bool:
+        return not await is_planning()
+
+    settings: dict[str, Any] = {"min_free_disk": 0, "submit_timeout": 60}
+    with Process(database, exports_dir, "serve", "--slots", "0", **settings) as process:
+        async with aiohttp.ClientSession(process.url()) as http:
+            wanted = {"query": "select slow() as n"}
+            asking = asyncio.ensure_future(http.post("/exports", json=wanted))
+            await eventually(is_planning)
+            process.kill()
+            with pytest.raises(aiohttp.ClientError):
+                await asking
+        await eventually(is_gone)
+    assert conn.execute("select from exports").rowcount == 0
