@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from ..conftest import DAMMED, PATIENCE, Service, Start, dam, eventually
@@ -535,18 +536,22 @@ def test_an_export_is_followed_through_a_crash_of_the_server(
         port = taken.getsockname()[1]
     settings = {"port": port, "lease": 2, "heartbeat": 0.5, "poll_interval": 1}
 
+    async def is_processing() -> bool:
+        with psycopg.connect(database) as conn:
+            found = conn.execute("select from exports where status = 'processing'")
+            return found.rowcount == 1
+
     async def follow() -> None:
         shell = Shell(f"http://127.0.0.1:{port}", tmp_path)
-        query = SLOW.replace("100000", "1000")
-        process = await shell.start("export", "--query", query, "-o", "x.csv")
-        while not (await shell.run("list", "--status", "processing", "--json")).json:
-            await asyncio.sleep(0.05)
-        server.kill()
+        with dam(database):
+            process = await shell.start("export", "--query", DAMMED, "-o", "x.csv")
+            await eventually(is_processing)
+            server.kill()
         with Process(database, exports_dir, "serve", **settings) as again:
             again.url()
             out, err = await process.communicate()
             assert process.returncode == 0, err
-            assert b"rows      1,000" in out
+            assert b"rows      2,000" in out
 
     with Process(database, exports_dir, "serve", **settings) as server:
         server.url()
