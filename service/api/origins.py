@@ -41,7 +41,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
 
 def is_allowed(host: str, names: Sequence[str]) -> bool:
     """Return whether *host*, as in a header, is one of *names*, or a loopback name."""
-    name = _name(f"http://{host}")
+    name = (_url(f"http://{host}").host or "").lower()
     return ANY in names or name in names or is_loopback(name)
 
 
@@ -59,11 +59,12 @@ def is_foreign(request: web.Request, host: str | None) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     origin = request.headers.get(hdrs.ORIGIN)
-    return origin is not None and URL(origin).authority != host
+    return origin is not None and _url(origin).authority != host
 
 
-def _name(url: str) -> str:
+def _url(text: str) -> URL:
+    """Parse *text*; return a URL that has no host if it is none."""
     try:
-        return (URL(url).host or "").lower()
+        return URL(text)
     except ValueError:
-        return ""
+        return URL()

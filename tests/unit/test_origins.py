@@ -52,6 +52,8 @@ def test_any_name() -> None:
         ({"Origin": "http://here:2"}, True),
         ({"Origin": "http://evil.example"}, True),
         ({"Origin": "null"}, True),
+        ({"Origin": "http://[::1"}, True),
+        ({"Origin": "http://here:x"}, True),
     ],
 )
 def test_pages(headers: dict[str, str], foreign: bool) -> None:
