@@ -67,6 +67,7 @@ def migrate() -> None:
 def seed() -> None:
     """Fill the demo table users up to SEED_ROWS rows."""
     with _database() as (settings, url):
+        _migrate(settings, url)
         _seed(settings, url)
 
 
@@ -202,7 +203,6 @@ def _migrate(settings: config.Settings, url: str) -> bool:
 
 def _seed(settings: config.Settings, url: str) -> None:
     began = time.monotonic()
-    _migrate(settings, url)
     schema.seed(url, settings.seed_rows)
     seconds = time.monotonic() - began
     _say(f"demo data is ready: {settings.seed_rows:,} users ({seconds:.1f} s)")

@@ -67,12 +67,13 @@ class Queue:
 
     async def ping(self) -> None:
         """Raise `psycopg.Error` unless the database answers, and can be written to."""
-        row = await self._one(
-            "select current_setting('transaction_read_only')::boolean as read_only"
-        )
-        if row and row["read_only"]:
-            await self._pool.drain()  # another server may be the primary by now
-            raise errors.ReadOnlySqlTransaction("the server is read-only")
+        async with self._connection() as conn:
+            cursor = await conn.execute(
+                "select current_setting('transaction_read_only')::boolean as read_only"
+            )
+            row = await cursor.fetchone()
+            if row and row["read_only"]:
+                raise errors.ReadOnlySqlTransaction("the server is read-only")
 
     async def submit(self, wanted: dict[str, Any], key: str | None = None) -> Export:
         """Create an export; *wanted* maps columns of `exports` to values.
