@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,16 +19,23 @@ EXPECTED = "Failed to load resource"
 Open = Callable[..., Awaitable[Page]]
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    expect.set_options(timeout=PATIENCE * 1000)
+@asynccontextmanager
+async def launched(*arguments: str) -> AsyncIterator[Browser]:
+    """A browser, started with more *arguments*."""
     sandbox = [] if os.getuid() else ["--no-sandbox"]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=sandbox
+            executable_path=CHROMIUM, args=[*arguments, *sandbox]
         )
         yield browser
         await browser.close()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    expect.set_options(timeout=PATIENCE * 1000)
+    async with launched() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """What another web page can do, in a real browser: nothing."""
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 from ..conftest import Service
-from .conftest import CHROMIUM
+from .conftest import launched
 
 # A name of somebody else's that leads here, as in DNS rebinding.
 EVIL = "evil.example"
@@ -34,14 +33,8 @@ document.body.append(frame);
 @pytest.fixture
 async def rebound() -> AsyncIterator[Browser]:
     """A browser that finds this machine under the name `EVIL`."""
-    sandbox = [] if os.getuid() else ["--no-sandbox"]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[f"--host-resolver-rules=MAP {EVIL} 127.0.0.1", *sandbox],
-        )
+    async with launched(f"--host-resolver-rules=MAP {EVIL} 127.0.0.1") as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.mark.newest
