@@ -1,26 +1,20 @@
 """The command line."""
 
 import asyncio
-import logging
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
-import psycopg
 from click.shell_completion import get_completion_class
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from yarl import URL
 
-from . import __version__, app, config, logs
+from . import __version__, app, config
 from .client import commands, live, output
 from .client.http import Client
-from .postgres import embedded, schema
-from .postgres.connections import DatabaseError
-
-log = logging.getLogger(__package__)
+from .environment import database, say
+from .keys import keys
+from .postgres import schema
 
 
 class Sections(click.Group):
@@ -59,14 +53,14 @@ for command in commands.COMMANDS:
 @cli.command()
 def migrate() -> None:
     """Install or update the schema and the two roles."""
-    with _database() as (settings, url):
-        _say("schema installed" if _migrate(settings, url) else "schema is up to date")
+    with database() as (settings, url):
+        say("schema installed" if _migrate(settings, url) else "schema is up to date")
 
 
 @cli.command()
 def seed() -> None:
     """Fill the demo table users up to SEED_ROWS rows."""
-    with _database() as (settings, url):
+    with database() as (settings, url):
         _migrate(settings, url)
         _seed(settings, url)
 
@@ -77,7 +71,7 @@ def seed() -> None:
 )
 def serve(slots: int | None) -> None:
     """Run the API and a worker in one process."""
-    with _database(slots) as (settings, url):
+    with database(slots) as (settings, url):
         _migrate(settings, url)
         asyncio.run(_run(settings, url, serve=True, work=slots != 0))
 
@@ -86,7 +80,7 @@ def serve(slots: int | None) -> None:
 @click.option("--slots", type=click.IntRange(1, 64), help="exports at a time")
 def worker(slots: int | None) -> None:
     """Run only a worker; any number of workers may share a database."""
-    with _database(slots) as (settings, url):
+    with database(slots) as (settings, url):
         _migrate(settings, url)
         asyncio.run(_run(settings, url, serve=False, work=True))
 
@@ -98,8 +92,8 @@ def worker(slots: int | None) -> None:
 @click.option("--once", is_flag=True, help="export as --export does, then exit")
 def up(export: bool, once: bool) -> None:
     """Start everything: PostgreSQL, schema, demo data, API and worker."""
-    with _database() as (settings, url):
-        _say(f"PostgreSQL is ready: psql {_quoted(_without_password(url))}")
+    with database() as (settings, url):
+        say(f"PostgreSQL is ready: psql {_quoted(_without_password(url))}")
         _migrate(settings, url)
         _seed(settings, url)
         asyncio.run(
@@ -118,7 +112,7 @@ async def _run(
 ) -> None:
     stopped = asyncio.create_task(app.until_stopped())
     async with app.running(settings, database_url, serve=serve, work=work) as url:
-        _say(
+        say(
             f"serving on {url}"
             if serve
             else f"working, metrics on {url}" if url else "working"
@@ -144,6 +138,9 @@ async def _export(settings: config.Settings, url: str) -> None:
     output.put_result(export, str(path))
 
 
+cli.add_command(keys)
+
+
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
@@ -156,46 +153,6 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "csv-export", "_CSV_EXPORT_COMPLETE").source())
 
 
-@contextmanager
-def _database(slots: int | None = None) -> Iterator[tuple[config.Settings, str]]:
-    """Yield the settings and a conninfo: DATABASE_URL, or that of the embedded server."""
-    try:
-        logs.start(os.environ.get("LOG_FORMAT", "text").lower())
-        settings = config.load()
-        if slots:
-            settings = settings.model_copy(update={"worker_slots": slots})
-        if settings.database_url:
-            yield settings, settings.database_url
-        else:
-            with embedded.Postgres(settings.embedded_dir) as url:
-                yield settings, url
-    except (
-        config.InvalidSettings,
-        DatabaseError,
-        embedded.EmbeddedError,
-        app.StartError,
-    ) as error:
-        raise _failure(str(error)) from error
-    except psycopg.OperationalError as error:
-        raise _failure(f"the database cannot be used: {error}") from error
-
-
-def _say(text: str) -> None:
-    """Write *text* to the terminal, or to the log if that is in JSON."""
-    if logs.are_json():
-        log.info(text)
-    else:
-        live.say(text)
-
-
-def _failure(text: str) -> Exception | SystemExit:
-    """Return an exception that ends the process with *text* and exit code 1."""
-    if not logs.are_json():
-        return click.ClickException(text)
-    log.critical(text)
-    return SystemExit(1)
-
-
 def _migrate(settings: config.Settings, url: str) -> bool:
     own_reader = settings.source_database_url is not None
     return schema.migrate(url, reader_login=not own_reader)
@@ -205,7 +162,7 @@ def _seed(settings: config.Settings, url: str) -> None:
     began = time.monotonic()
     schema.seed(url, settings.seed_rows)
     seconds = time.monotonic() - began
-    _say(f"demo data is ready: {settings.seed_rows:,} users ({seconds:.1f} s)")
+    say(f"demo data is ready: {settings.seed_rows:,} users ({seconds:.1f} s)")
 
 
 def _without_password(conninfo: str) -> str:

@@ -19,6 +19,7 @@ from aiohttp import web
 from . import config
 from .api import create_app, create_monitor, keys
 from .api.connections import serving
+from .api.origins import is_loopback
 from .config import Settings
 from .janitor import Janitor
 from .metrics import Metrics
@@ -26,6 +27,7 @@ from .postgres.pool import open_pool
 from .postgres.reader import Sessions, reader_conninfo
 from .queue.calls import Queue
 from .queue.feed import Feed
+from .queue.keyring import Keyring
 from .queue.listener import Listener
 from .storage import Directory
 from .supervision import end, supervise
@@ -49,6 +51,8 @@ async def running(
     If not *serve*, there is a URL only if `METRICS_PORT` is set; it then serves
     only health and metrics.
     """
+    if serve:
+        _refuse_strangers(settings)
     reader = reader_conninfo(settings, database_url)
     async with AsyncExitStack() as stack:
         sessions = Sessions(reader, settings.worker_slots)
@@ -97,7 +101,16 @@ async def running(
             feed = Feed(queue, listener)
             stack.push_async_callback(end, supervised("feed", feed.run))
             metrics.subscribers.set_function(lambda: len(feed))
-            app = create_app(shared | {keys.FEED: feed, keys.SESSIONS: sessions})
+            keyring = Keyring(queue, listener)
+            stack.push_async_callback(end, supervised("keyring", keyring.run))
+            if settings.auth == "keys" and not await queue.has_keys():
+                log.warning(
+                    "there is no key yet; make one: csv-export keys create NAME"
+                )
+            app = create_app(
+                shared
+                | {keys.FEED: feed, keys.SESSIONS: sessions, keys.KEYRING: keyring}
+            )
             url = await _serve(stack, app, settings.host, settings.port, "PORT")
         elif settings.metrics_port is not None:
             app = create_monitor(shared)
@@ -129,6 +142,15 @@ async def until_stopped() -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(one, stop)
     await stopped.wait()
+
+
+def _refuse_strangers(settings: Settings) -> None:
+    if settings.auth is None and not is_loopback(settings.host):
+        raise StartError(
+            f"HOST is {settings.host}, so others can reach the port: say who may ask."
+            " AUTH=keys: who shows a key. AUTH=proxy: whom a proxy names. AUTH=none:"
+            " everybody; something else must keep strangers out."
+        )
 
 
 async def _serve(

@@ -1,6 +1,7 @@
 """Settings, read once from the environment and frozen."""
 
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,6 +53,19 @@ class Settings(BaseSettings):
     """Names, separated by commas, by which browsers and programs may call the API,
     besides `localhost` and the like; `*`: any. Behind a proxy that passes `Host` on:
     the public name. Default: no others if `HOST` is a loopback address, else any."""
+
+    auth: Literal["none", "keys", "proxy"] | None = None
+    """Who may ask: `none`: whoever reaches the port; `keys`: who shows a key of
+    `csv-export keys create`; `proxy`: also whom a proxy names in `AUTH_HEADER`.
+    Default: `none` if `HOST` is a loopback address; else the service does not start."""
+
+    auth_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "X-Forwarded-User"
+    """With `AUTH=proxy`: the header in which the proxy names the requester. The proxy
+    must remove it from what clients send."""
+
+    auth_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """With `AUTH=proxy`: addresses and networks of the proxies, separated by commas.
+    Default: none, and then `AUTH=proxy` does not start."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """Port on which the API listens; `0`: any free one."""
@@ -121,7 +135,7 @@ class Settings(BaseSettings):
     seed_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
     """How many users `seed` creates."""
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "auth_proxies", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
         if isinstance(given, str):
@@ -142,6 +156,8 @@ class Settings(BaseSettings):
                         f"{name.upper()}: neither postgresql://user@host/database nor "
                         "host=… dbname=…"
                     ) from None
+        if self.auth == "proxy" and not self.auth_proxies:
+            raise InvalidSettings("AUTH_PROXIES: AUTH=proxy needs the proxy's address")
         if self.heartbeat * 2 > self.lease:
             raise InvalidSettings(
                 f"HEARTBEAT: {self.heartbeat:g} s is too seldom for a LEASE of "

@@ -55,6 +55,11 @@ class Metrics:
             ["task"],
             registry=registry,
         )
+        self.keys_refused = Counter(
+            "export_keys_refused",
+            "Requests with a key that is not accepted",
+            registry=registry,
+        )
         self.slots = Gauge(
             "export_slots", "Exports that can run at a time", registry=registry
         )

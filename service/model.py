@@ -124,6 +124,16 @@ class Format(Described):
     """The time zone of the values."""
 
 
+@dataclass(frozen=True)
+class Key:
+    """What a requester has shown: who asks, and what they may do."""
+
+    id: str
+    requester: str
+    scopes: frozenset[str]  # read, export, download, admin
+    seconds_left: float | None  # until it expires; None: it does not
+
+
 class Status(StrEnum):
     PENDING = "pending"  # waiting for a worker
     PROCESSING = "processing"  # pending -> processing

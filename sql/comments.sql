@@ -21,7 +21,7 @@ comment on column exports.run_at is
 comment on column exports.max_attempts is
 'After how many failed attempts it fails for good.';
 comment on column exports.requested_by is
-'Who inserted it: session_user.';
+'Who asked for it: the requester of the key, or of psql users session_user.';
 comment on column exports.attempt is
 'How many attempts have begun. It is the fencing token: it only grows.';
 comment on column exports.failures is

@@ -40,8 +40,13 @@ select not exists (select from exports_migrations where name = '0006-long-histor
 \if :missing
 \ir migrations/0006-long-history.sql
 \endif
+select not exists (select from exports_migrations where name = '0007-keys') as missing \gset
+\if :missing
+\ir migrations/0007-keys.sql
+\endif
 \ir functions/after_failure.sql
 \ir functions/announce_exports.sql
+\ir functions/announce_keys.sql
 \ir functions/base_type.sql
 \ir functions/cancel_export.sql
 \ir functions/claim_export.sql
@@ -51,12 +56,14 @@ select not exists (select from exports_migrations where name = '0006-long-histor
 \ir functions/compile_slices.sql
 \ir functions/complete_export.sql
 \ir functions/complete_exports.sql
+\ir functions/create_key.sql
 \ir functions/delete_export.sql
 \ir functions/ends_outside.sql
 \ir functions/fail_export.sql
 \ir functions/find_column.sql
 \ir functions/find_debris.sql
 \ir functions/find_encoding.sql
+\ir functions/find_key.sql
 \ir functions/find_relation.sql
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
@@ -74,6 +81,8 @@ select not exists (select from exports_migrations where name = '0006-long-histor
 \ir functions/remember_files.sql
 \ir functions/rescue_exports.sql
 \ir functions/retry_export.sql
+\ir functions/revoke_key.sql
+\ir functions/rotate_key.sql
 \ir functions/session_search_path.sql
 \ir functions/submit_export.sql
 \ir functions/trim_query.sql

@@ -19,3 +19,7 @@ for each statement execute function announce_exports();
 create or replace trigger remember_files after delete on exports
 referencing old table as old_rows
 for each statement execute function remember_files();
+
+create or replace trigger announce after delete or update of requester, digest, scopes, expires_at, revoked_at
+on requester_keys
+for each statement execute function announce_keys();

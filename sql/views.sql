@@ -234,3 +234,11 @@ comment on view sources is $$
 What csv_reader may read: each relation, under the name to export it by, with those of
 its columns that csv_reader may read.  Rows and bytes are the planner's estimates.
 $$;
+
+create or replace view live_keys as
+select id, requester, digest, scopes, label, created_at, expires_at, last_used_at, revoked_at
+from requester_keys
+where revoked_at is null and coalesce(expires_at > now(), true);
+comment on view live_keys is $$
+The keys that are accepted now.
+$$;

@@ -6,6 +6,8 @@ from typing import Any
 from aiohttp import web
 
 from . import (
+    access,
+    administration,
     download,
     events,
     exports,
@@ -15,6 +17,7 @@ from . import (
     origins,
     pages,
     problems,
+    session,
     sources,
 )
 from .keys import FEED, PREVIEWS, SETTINGS
@@ -26,13 +29,15 @@ OTHERS_IN_BODY = 1024 * 1024  # bytes of a request in addition to its query
 def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     """Return the application; *resources* maps the keys in `keys` to their objects."""
     app = create_monitor(resources)
+    app.middlewares.append(access.middleware)
     app[PREVIEWS] = Previews()
     app.on_shutdown.append(_end_streams)
     app.on_cleanup.append(_end_previews)
     app.on_response_prepare.append(download.set_etag)
     app.on_response_prepare.append(pages.set_policy)
-    for module in (exports, events, sources, openapi, pages):
+    for module in (exports, events, sources, session, administration, openapi, pages):
         app.add_routes(module.routes)
+    access.check(app)
     return app
 
 

@@ -16,6 +16,7 @@ from aiohttp import ETag, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 
+from .access import holding
 from .problems import Problem
 
 CONDITIONS = (
@@ -86,7 +87,11 @@ class _Download(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         try:
-            return await super().prepare(request.clone(headers=self.request_headers))
+            assert isinstance(request, web.Request)
+            with holding(request):
+                return await super().prepare(
+                    request.clone(headers=self.request_headers)
+                )
         except TimeoutError as error:  # the client reads nothing; see `UNREAD`
             raise ConnectionResetError(*error.args) from error
 

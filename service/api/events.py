@@ -7,8 +7,9 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from ..queue.feed import end_of
+from .access import holding
 from .exports import find
-from .keys import FEED
+from .keys import ASKER, FEED
 from .problems import Problem
 
 routes = web.RouteTableDef()
@@ -49,19 +50,24 @@ async def _stream(request: web.Request, id: UUID | None) -> web.StreamResponse:
             headers={"Retry-After": "5"},
         )
     subscriber = events.subscribe(
-        id, request.headers.get("Last-Event-ID"), request.transport.abort
+        id,
+        request.headers.get("Last-Event-ID"),
+        request.transport.abort,
+        request[ASKER].sees,
     )
     try:
         await response.prepare(request)
-        async with response:
-            await response.write(RETRY)
-            # All subscribers share the same bytes; `response.send` would encode them
-            # again for each.
-            async for chunk in subscriber:
-                for at in range(0, len(chunk), PIECE):
-                    # Wait for each piece: a transport copies what it cannot send yet.
-                    async with asyncio.timeout(PATIENCE):
-                        await response.write(memoryview(chunk)[at : at + PIECE])
+        with holding(request):
+            async with response:
+                await response.write(RETRY)
+                # All subscribers share the same bytes; `response.send` would encode
+                # them again for each.
+                async for chunk in subscriber:
+                    for at in range(0, len(chunk), PIECE):
+                        # Wait for each piece: a transport copies what it cannot send
+                        # yet.
+                        async with asyncio.timeout(PATIENCE):
+                            await response.write(memoryview(chunk)[at : at + PIECE])
     except (ConnectionError, TimeoutError):
         pass  # the client has disconnected, or does not read
     finally:

@@ -3,10 +3,8 @@
 import asyncio
 import base64
 import binascii
-import json
 import logging
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +16,9 @@ from ..copying import preview
 from ..copying.command import unique_names
 from ..model import Export, Status
 from ..queue.calls import KeyReused
+from .bodies import members
 from .download import send_file, unreadable
-from .keys import PREVIEWS, QUEUE, SESSIONS, SETTINGS, STORAGE
+from .keys import ASKER, PREVIEWS, QUEUE, SESSIONS, SETTINGS, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
 from .problems import Problem, refused, refusing
 
@@ -61,7 +60,9 @@ async def submit(request: web.Request) -> web.Response:
             return await _preview(request, values)
     try:
         with refused(wanted.query):
-            export = await request.app[QUEUE].submit(values, key)
+            export = await request.app[QUEUE].submit(
+                values, key, request[ASKER].requester
+            )
     except KeyReused:
         raise Problem(
             "key-reused", "This Idempotency-Key was used for another request before."
@@ -75,6 +76,10 @@ async def list_exports(request: web.Request) -> web.Response:
     with refusing():
         wanted = PageRequest.of(request.query)
     restrictions = wanted.restrictions()
+    if (whose := request[ASKER].sees) is not None:
+        if wanted.requested_by not in (None, whose):
+            return web.json_response({"exports": []})
+        restrictions["requested_by"] = whose
     if wanted.cursor is not None:
         restrictions |= _decode(wanted.cursor)
     found = await request.app[QUEUE].page(wanted.limit + 1, **restrictions)
@@ -99,7 +104,8 @@ async def show(request: web.Request) -> web.Response:
 
 @routes.post("/exports/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
-    status = await request.app[QUEUE].cancel(_id(request))
+    before = await find(request)
+    status = await request.app[QUEUE].cancel(before.id)
     export = await find(request)
     if status is not Status.CANCELLED:
         raise Problem(
@@ -160,7 +166,7 @@ async def download(request: web.Request) -> web.StreamResponse:
 
 @routes.delete("/exports/{id}")
 async def delete(request: web.Request) -> web.Response:
-    id = _id(request)
+    id = (await find(request)).id
     file = await request.app[QUEUE].delete(id)
     if file is None:
         raise Problem(404, f"There is no export {id}.")
@@ -170,17 +176,8 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def _wanted(request: web.Request) -> ExportRequest:
-    body = await request.read()
-    if body and request.content_type != "application/json":
-        raise Problem(
-            415,
-            "The body must be JSON, with Content-Type: application/json.",
-            headers={"Accept": "application/json"},
-        )
     with refusing():
-        wanted = (
-            ExportRequest.model_validate(_parsed(body)) if body else ExportRequest()
-        )
+        wanted = ExportRequest.model_validate(await members(request))
     most = request.app[SETTINGS].max_query_bytes
     if wanted.query and len(wanted.query.encode()) > most:
         raise Problem(
@@ -188,37 +185,6 @@ async def _wanted(request: web.Request) -> ExportRequest:
             f"query: longer than MAX_QUERY_BYTES, which is {most:,} bytes",
         )
     return wanted
-
-
-def _parsed(body: bytes) -> Any:
-    """Parse *body* as a JSON object; keep all digits of its numbers."""
-    try:
-        parsed = json.loads(
-            body,
-            parse_float=Decimal,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_members,
-        )
-        if b"\\u" in body:  # raise for lone surrogates, which cannot be encoded
-            json.dumps(parsed, ensure_ascii=False, default=str).encode()
-    except (ValueError, RecursionError) as error:
-        raise Problem("malformed", f"The body is not JSON: {error}.") from None
-    if not isinstance(parsed, dict):
-        raise Problem("invalid", "The body is not a JSON object.")
-    return parsed
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the member {twice!r} occurs more than once")
-    return members
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number")
 
 
 async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response:
@@ -291,8 +257,10 @@ def _charset(encoding: str) -> str:
 
 
 async def find(request: web.Request) -> Export:
+    """Return the export in the path, if it exists for who asks; else raise a 404."""
     id = _id(request)
-    if (export := await request.app[QUEUE].get(id)) is None:
+    export = await request.app[QUEUE].get(id)
+    if export is None or not request[ASKER].may_see(export):
         raise Problem(404, f"There is no export {id}.")
     return export
 

@@ -1,4 +1,4 @@
-"""The keys of the objects that handlers find in their application."""
+"""The keys of the objects that handlers find in their application, or their request."""
 
 import asyncio
 
@@ -9,12 +9,16 @@ from ..metrics import Metrics
 from ..postgres.reader import Sessions
 from ..queue.calls import Queue
 from ..queue.feed import Feed
+from ..queue.keyring import Keyring
 from ..storage import Directory
+from .askers import Asker
 from .previews import Previews
 
+ASKER = web.RequestKey("asker", Asker)
 SETTINGS = web.AppKey("settings", Settings)
 DRAINING = web.AppKey("draining", asyncio.Event)
 FEED = web.AppKey("feed", Feed)
+KEYRING = web.AppKey("keyring", Keyring)
 METRICS = web.AppKey("metrics", Metrics)
 PREVIEWS = web.AppKey("previews", Previews)
 QUEUE = web.AppKey("queue", Queue)

@@ -4,6 +4,7 @@ A field that is not given is left to the defaults of the table `exports`.
 """
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -24,6 +25,8 @@ Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Name = Annotated[
     str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=500)
 ]
+REQUESTER = r"^[A-Za-z0-9][A-Za-z0-9_.@+-]{0,62}$"
+Scope = Literal["read", "export", "download", "admin"]
 IdempotencyKey = (
     Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=255)] | None
 )
@@ -302,6 +305,89 @@ class Health(Described):
 
     detail: str | None = None
     """Why it is degraded."""
+
+
+class Me(Described):
+    """Who asks."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    requester: str | None
+    """Whom the key speaks for; null if the service asks for no keys."""
+
+    scopes: list[str] | None
+    """What the key allows: `read`, `export`, `download`; `admin`: all of it, for the
+    exports of everybody. Null if the service asks for no keys."""
+
+    by: Literal["key", "proxy"] | None
+    """What has told the service who asks: a key, or the proxy before it."""
+
+
+class KeyRequest(_Body):
+    """A key to make."""
+
+    requester: Annotated[str, StringConstraints(pattern=REQUESTER)]
+    """Whom it speaks for; made if new. The exports submitted with it belong to them."""
+
+    scopes: Annotated[list[Scope], Field(min_length=1)] = ["read", "export", "download"]
+    """What it allows; `admin`: all of it, for the exports of everybody."""
+
+    expires_in: Annotated[int, Field(ge=1, le=86_400 * 36_500)] | None = None
+    """Seconds for which it is accepted. Default: until it is revoked."""
+
+    label: Annotated[Text, Field(max_length=100)] | None = None
+    """What it is for."""
+
+    @property
+    def lasts(self) -> timedelta | None:
+        return None if self.expires_in is None else timedelta(seconds=self.expires_in)
+
+
+class MadeKey(Described):
+    """A key that was made. It is shown this once."""
+
+    id: str
+    """The part of the key that is no secret."""
+
+    key: str
+    """The key."""
+
+
+class KeyInfo(Described):
+    """A key as administrators see it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    id: str
+    """The part of the key that is no secret."""
+
+    requester: str
+    """Whom it speaks for."""
+
+    scopes: list[str]
+    """What it allows."""
+
+    label: str | None
+    """What it is for."""
+
+    created_at: datetime
+    """When it was made."""
+
+    expires_at: datetime | None
+    """From when on it is not accepted; null: never."""
+
+    last_used_at: datetime | None
+    """When it was used last, to the minute."""
+
+    revoked_at: datetime | None
+    """Since when it is not accepted any more."""
+
+
+class KeyList(Described):
+    """All keys, those that are accepted no longer too."""
+
+    keys: list[KeyInfo]
+    """The keys, by requester."""
 
 
 class Event(Described):

@@ -10,11 +10,17 @@ from pydantic.json_schema import models_json_schema
 
 from .. import __version__
 from ..model import Export, Source
+from .access import COOKIE, NEEDS
+from .keys import SETTINGS
 from .models import (
     Event,
     ExportList,
     ExportRequest,
     Health,
+    KeyList,
+    KeyRequest,
+    MadeKey,
+    Me,
     PageRequest,
     Preview,
     ProblemDetails,
@@ -33,6 +39,7 @@ ID = {
     "required": True,
     "schema": {"type": "string", "format": "uuid"},
 }
+KEY_ID = ID | {"schema": {"type": "string"}}
 KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -61,9 +68,14 @@ STREAM = {
 OF_ONE_EXPORT = (
     "showExport", "cancelExport", "retryExport", "downloadExport", "deleteExport"
 )  # fmt: skip
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+}
 PROBLEMS = {
     400: "The body is not JSON.",
-    403: "Another web page has sent the request.",
+    401: "A key is needed, or it is not accepted.",
+    403: "The key lacks a scope, or another web page has sent the request.",
     404: "There is no such export.",
     405: "The method is not known here.",
     408: "The body did not arrive in time.",
@@ -81,17 +93,32 @@ PROBLEMS = {
 
 
 @routes.get("/openapi.json")
-async def describe(_request: web.Request) -> web.Response:
-    return web.json_response(text=_described())
+async def describe(request: web.Request) -> web.Response:
+    asks_for_keys = request.app[SETTINGS].auth == "keys"
+    return web.json_response(text=_described(asks_for_keys))
 
 
 @cache
-def _described() -> str:
-    return json.dumps(description())
+def _described(asks_for_keys: bool) -> str:
+    return json.dumps(description(asks_for_keys))
 
 
-def description() -> dict[str, Any]:
+def description(asks_for_keys: bool = True) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
+    document = _without_keys()
+    if asks_for_keys:
+        document["components"]["securitySchemes"] = SCHEMES
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                need = NEEDS.get((method.upper(), path), "nothing")
+                if need != "nothing":
+                    scopes = [] if need == "any" else [need]
+                    operation["security"] = [{name: scopes} for name in SCHEMES]
+                    operation["responses"] |= _refused(401, 403)
+    return document
+
+
+def _without_keys() -> dict[str, Any]:
     _, schemas = models_json_schema(
         [
             (ExportRequest, "validation"),
@@ -101,6 +128,10 @@ def description() -> dict[str, Any]:
             (ExportList, "serialization"),
             (SourceList, "serialization"),
             (Health, "validation"),
+            (Me, "serialization"),
+            (KeyRequest, "validation"),
+            (MadeKey, "serialization"),
+            (KeyList, "serialization"),
             (Event, "serialization"),
             (ProblemDetails, "validation"),
         ],
@@ -241,6 +272,58 @@ def description() -> dict[str, Any]:
                     (503,),
                 )
             },
+            "/me": {
+                "get": _operation(
+                    "showMe", "Who asks, and what they may do", {200: _json(Me)}, (503,)
+                )
+            },
+            "/session": {
+                "post": _operation(
+                    "signIn",
+                    "Keep a key in a cookie, for browsers",
+                    {204: {"description": "Signed in, for twelve hours at most"}},
+                    (403, 503),
+                ),
+                "delete": _operation(
+                    "signOut",
+                    "Forget the cookie and its key",
+                    {204: {"description": "Signed out"}},
+                    (403, 503),
+                ),
+            },
+            "/keys": {
+                "get": _operation(
+                    "listKeys", "List all keys", {200: _json(KeyList)}, (403, 503)
+                ),
+                "post": _operation(
+                    "createKey",
+                    "Make a key",
+                    {201: _json(MadeKey)},
+                    (400, 403, 408, 413, 415, 422, 503),
+                    requestBody={
+                        "required": True,
+                        "content": {JSON: {"schema": _ref(KeyRequest)}},
+                    },
+                ),
+            },
+            "/keys/{id}": {
+                "parameters": [KEY_ID],
+                "delete": _operation(
+                    "revokeKey",
+                    "Accept a key no longer",
+                    {204: {"description": "It is revoked"}},
+                    (403, 404, 503),
+                ),
+            },
+            "/keys/{id}/rotate": {
+                "parameters": [KEY_ID],
+                "post": _operation(
+                    "rotateKey",
+                    "Make a key like this one, which is accepted for a day more",
+                    {201: _json(MadeKey)},
+                    (403, 404, 503),
+                ),
+            },
             "/sources": {
                 "get": _operation(
                     "listSources",
@@ -261,20 +344,22 @@ def _operation(
     problems: tuple[int, ...],
     **more: Any,
 ) -> dict[str, Any]:
-    refused = {
-        status: {
-            "description": PROBLEMS[status],
-            "content": {
-                PROBLEM: {"schema": {"$ref": REF.format(model="ProblemDetails")}}
-            },
-        }
-        for status in sorted((*problems, 421))
-    }
     responses = {
         str(status): {"description": summary} | answer
-        for status, answer in (answers | refused).items()
-    }
+        for status, answer in answers.items()
+    } | _refused(*sorted((*problems, 421)))
     return {"operationId": id, "summary": summary, "responses": responses, **more}
+
+
+def _refused(*statuses: int) -> dict[str, Any]:
+    schema = {"$ref": REF.format(model="ProblemDetails")}
+    return {
+        str(status): {
+            "description": PROBLEMS[status],
+            "content": {PROBLEM: {"schema": schema}},
+        }
+        for status in statuses
+    }
 
 
 def _query(model: type[BaseModel]) -> list[dict[str, Any]]:

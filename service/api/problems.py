@@ -22,6 +22,7 @@ TYPES = {
     "malformed": (400, "The body is not JSON"),
     "invalid": (422, "Invalid request"),
     "refused": (422, "PostgreSQL refuses the export"),
+    "missing-scope": (403, "The key may not do this"),
     "key-reused": (422, "The Idempotency-Key belongs to another request"),
     "not-ended": (409, "The export has not ended yet"),
     "ended": (409, "The export has ended already"),

@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 from rich.cells import cell_len
 from yarl import URL
 
+from . import credentials
 from . import download as downloads
 from . import live, output, where
 from .http import Away, Client, Export, Refused
@@ -58,6 +59,8 @@ def failing(query: str | None = None) -> Iterator[None]:
     except Refused as error:
         hint = f" (hint: {error.hint})" if error.hint else ""
         raise Failure(f"{error}{hint}", excerpt(query, error)) from error
+    except credentials.Unusable as error:
+        raise Failure(str(error)) from error
     except Away as error:
         raise Unreachable(f"{error} (use --url for another server)") from error
     except BrokenPipeError:
@@ -123,6 +126,18 @@ def delimiter(text: str) -> str:
     return "\t" if text in ("tab", r"\t") else text
 
 
+the_server = click.option(
+    "--url",
+    callback=read_by(server),
+    metavar="URL",
+    envvar="CSV_EXPORT_URL",
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    show_envvar=True,
+    help="the server",
+)
+
+
 def asking(
     name: str | None = None,
 ) -> Callable[[Callable[..., Awaitable[None]]], click.Command]:
@@ -135,7 +150,7 @@ def asking(
         @functools.wraps(work)
         def command(url: URL, **options: Any) -> None:
             async def ask() -> None:
-                async with Client(url) as client:
+                async with Client(url, credentials.find(url)) as client:
                     await work(client, **options)
 
             try:
@@ -144,20 +159,7 @@ def asking(
             except KeyboardInterrupt:
                 raise click.exceptions.Exit(130) from None
 
-        made = click.command(name, epilog=EXIT_CODES)(command)
-        made.params.append(
-            click.Option(
-                ["--url"],
-                callback=read_by(server),
-                metavar="URL",
-                envvar="CSV_EXPORT_URL",
-                default="http://127.0.0.1:8080",
-                show_default=True,
-                show_envvar=True,
-                help="the server",
-            )
-        )
-        return made
+        return click.command(name, epilog=EXIT_CODES)(the_server(command))
 
     return decorate
 
@@ -485,8 +487,42 @@ async def sources(client: Client, relation: str | None, as_json: bool) -> None:
         output.put_columns(found[0]["columns"])
 
 
+@click.command(epilog=EXIT_CODES)
+@the_server
+def login(url: URL) -> None:
+    """Keep a key for a server; it is asked for, or read from standard input.
+
+    An operator of the server makes keys by 'csv-export keys create'. The key is kept
+    in a file that only you can read. CSV_EXPORT_KEY counts more than that file.
+    """
+
+    async def ask(key: str) -> dict[str, Any]:
+        async with Client(url, key) as client:
+            return await client.me()
+
+    with failing():
+        typed = sys.stdin.isatty()
+        given = click.prompt("Key", hide_input=True, err=True) if typed else input()
+        key = credentials.checked(given, "standard input")
+        told = asyncio.run(ask(key))
+        if told["requester"] is None:
+            raise Failure(f"{url} asks for no keys")
+        credentials.save(url, key)
+    live.say(f"logged in as {live.line(told['requester'])}")
+
+
+@click.command(epilog=EXIT_CODES)
+@the_server
+def logout(url: URL) -> None:
+    """Forget the key for a server; the key itself stays valid."""
+    with failing():
+        known = credentials.forget(url)
+    live.say("logged out" if known else f"no key was kept for {url}")
+
+
 COMMANDS = [
-    export, download, list_, show, watch, cancel, retry, delete, verify, sources,
+    export, download, list_, show, watch, cancel, retry, delete, verify, sources, login,
+    logout,
 ]  # fmt: skip
 
 

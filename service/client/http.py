@@ -135,12 +135,18 @@ class Export(Model):
 
 
 class Client:
-    """A session with the server at *url*.  Use it in an `async with`."""
+    """A session with the server at *url*, with *key* if it wants one.
 
-    def __init__(self, url: URL) -> None:
+    Use it in an `async with`.
+    """
+
+    def __init__(self, url: URL, key: str | None = None) -> None:
         self.url = url
+        headers = {"User-Agent": f"csv-export-service/{__version__}"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
         self._http = aiohttp.ClientSession(
-            headers={"User-Agent": f"csv-export-service/{__version__}"},
+            headers=headers,
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=CONNECTING, sock_read=SILENCE
             ),
@@ -182,6 +188,11 @@ class Client:
             if len(found) >= limit or not following:
                 return found[:limit]
             url = url.update_query(cursor=URL(following["url"]).query["cursor"])
+
+    async def me(self) -> dict[str, Any]:
+        """Return whom the key speaks for, and its scopes; None if none are wanted."""
+        shown: dict[str, Any] = await self._json("GET", "me")
+        return shown
 
     async def sources(self) -> list[dict[str, Any]]:
         async with self._answer("GET", self.url / "sources") as answer:
@@ -359,6 +370,10 @@ class Client:
         reason = str(problem.get("detail") or problem.get("title") or said)
         if answer.status in GATEWAYS:
             raise Away(f"{self.url.with_user(None)} is not ready: {reason}")
+        if answer.status == 401:
+            raise Refused(
+                reason, "log in with 'csv-export login', or set CSV_EXPORT_KEY"
+            )
         raise Refused(
             reason, problem.get("hint"), problem.get("line"), problem.get("column")
         )

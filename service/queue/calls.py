@@ -21,6 +21,7 @@ from ..model import (
     Depth,
     Export,
     ExportError,
+    Key,
     Receipt,
     Sliceable,
     Source,
@@ -75,8 +76,15 @@ class Queue:
             if row and row["read_only"]:
                 raise errors.ReadOnlySqlTransaction("the server is read-only")
 
-    async def submit(self, wanted: dict[str, Any], key: str | None = None) -> Export:
+    async def submit(
+        self,
+        wanted: dict[str, Any],
+        key: str | None = None,
+        requester: str | None = None,
+    ) -> Export:
         """Create an export; *wanted* maps columns of `exports` to values.
+
+        It belongs to *requester*, or else to the role that we log in as.
 
         PostgreSQL refuses it if csv_reader could not run it.  If planning takes
         longer than `submit_timeout`, it raises `psycopg.errors.QueryCanceled`; if
@@ -84,7 +92,10 @@ class Queue:
 
         If the idempotency *key* was used before, return the export that was
         created with it, or raise `KeyReused` if that was a different request.
+        Requesters do not share these keys.
         """
+        if key is not None and requester is not None:
+            key = hashlib.sha256(f"{requester} {key}".encode()).hexdigest()
         digest = hashlib.sha256(
             json.dumps(wanted, sort_keys=True, default=str).encode()
         ).hexdigest()
@@ -93,13 +104,18 @@ class Queue:
             values |= {"idempotency_key": key, "request_digest": digest}
         for _ in range(2):
             try:
-                return await self._insert(values, max_pending=self._max_pending)
+                return await self._insert(
+                    values, max_pending=self._max_pending, requester=requester
+                )
             except (errors.UniqueViolation, errors.ConfigurationLimitExceeded) as error:
                 full = isinstance(error, errors.ConfigurationLimitExceeded)
                 if full and key is None:
                     raise
                 row = await self._one(
-                    "select * from live_exports where idempotency_key = %s", key
+                    "select * from live_exports where idempotency_key = %s"
+                    " and requested_by = coalesce(%s, requested_by)",
+                    key,
+                    requester,
                 )
                 if full and not row:
                     raise
@@ -114,7 +130,12 @@ class Queue:
         return await self._insert(wanted, max_pending=None, keep=False)
 
     async def _insert(
-        self, values: dict[str, Any], *, max_pending: int | None, keep: bool = True
+        self,
+        values: dict[str, Any],
+        *,
+        max_pending: int | None,
+        requester: str | None = None,
+        keep: bool = True,
     ) -> Export:
         """Insert a row of *values*, each of them passed as a query parameter."""
         statement = sql.SQL("insert into exports ({}) values ({}) returning *").format(
@@ -136,10 +157,12 @@ class Queue:
                     # applies.
                     "select set_config('statement_timeout', %s, true),"
                     " set_config('client_connection_check_interval', '2s', true),"
+                    " set_config('exports.requester', %s, true),"
                     " set_config('exports.max_pending', coalesce(%s,"
                     " current_setting('exports.max_pending', true), ''), true)",
                     [
                         f"{self._submit_timeout * 1000:.0f}",
+                        requester or "",
                         (
                             None
                             if keep and max_pending is None
@@ -367,6 +390,59 @@ class Queue:
     async def retry(self, id: UUID) -> Status | None:
         """Queue a failed or cancelled export again; return its status, if it exists."""
         return await self._status("select retry_export(%s) as status", id)
+
+    async def find_key(self, digest: bytes) -> Key | None:
+        """Return the key with this SHA-256, if it is accepted now."""
+        row = await self._one(
+            "select id, requester, scopes,"
+            " extract(epoch from expires_at - now())::float8 as seconds_left"
+            " from find_key(%s)",
+            digest,
+        )
+        return Key(**row | {"scopes": frozenset(row["scopes"])}) if row else None
+
+    async def create_key(
+        self,
+        requester: str,
+        scopes: list[str],
+        expires_in: timedelta | None,
+        label: str | None,
+    ) -> dict[str, str]:
+        """Make a key; return its `id`, and the `key`, which cannot be shown again."""
+        row = await self._one(
+            "select * from create_key(%s, %s, %s, %s)",
+            requester,
+            scopes,
+            expires_in,
+            label,
+        )
+        assert row
+        return row
+
+    async def rotate_key(self, id: str) -> dict[str, str] | None:
+        """Make a key like *id*, as `create_key`; None if that is not accepted."""
+        row = await self._one("select * from rotate_key(%s)", id)
+        return row if row and row["id"] else None
+
+    async def revoke_key(self, id: str) -> bool:
+        """Accept the key *id* no longer; return whether it was accepted."""
+        row = await self._one("select revoke_key(%s) as revoked", id)
+        return bool(row and row["revoked"])
+
+    async def keys(self) -> list[dict[str, Any]]:
+        """Return the rows of all keys, by requester."""
+        return await self._all(
+            "select * from requester_keys order by requester, created_at, id"
+        )
+
+    async def live_keys(self, ids: list[str]) -> set[str]:
+        """Return those of the keys *ids* that are accepted now."""
+        rows = await self._all("select id from live_keys where id = any(%s)", ids)
+        return {row["id"] for row in rows}
+
+    async def has_keys(self) -> bool:
+        """Return whether there is any key that is accepted now."""
+        return await self._one("select from live_keys limit 1") is not None
 
     async def debris(self, names: list[str]) -> dict[str, bool]:
         """Return those of the file *names* that no export refers to.

@@ -12,7 +12,9 @@ reordered, so a subscriber that missed some is up to date after the next one.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -20,7 +22,7 @@ import psycopg
 from ..model import Export, Status
 from ..supervision import wait
 from .calls import Queue
-from .listener import CHANGED, Listener
+from .listener import CHANGED, DELETED, Listener
 
 log = logging.getLogger(__name__)
 
@@ -30,22 +32,37 @@ IDLE_TICK = 60.0  # seconds to wait for a notification while nothing is running
 BLIND_TICK = 1.0  # seconds between reads of everything while LISTEN is down
 PAUSE = 1.0  # seconds after an error, until the database is asked again
 BACKLOG = 256 * 1024  # bytes that may wait for a subscriber that does not read
+REMEMBERED = 10_000  # deleted exports whose requester is known, between two reads
 MARGIN = timedelta(seconds=10)  # a change may commit that long after its timestamp
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Frame(NamedTuple):
+    """An event as bytes, and whose export it is about; None: nobody knows."""
+
+    text: bytes
+    requester: str | None
+    ended: bool
 
 
 class Subscriber:
     """Iterate over it to get the chunks of a stream, until the stream ends.
 
-    When more than `BACKLOG` bytes wait, the subscriber is not reading: the stream
-    ends and *drop* is called.
+    It hears of the exports of *requester*, or of everybody's if that is None.  When
+    more than `BACKLOG` bytes wait, the subscriber is not reading: the stream ends
+    and *drop* is called.
     """
 
     def __init__(
-        self, id: UUID | None, since: datetime | None, drop: Callable[[], None]
+        self,
+        id: UUID | None,
+        since: datetime | None,
+        drop: Callable[[], None],
+        requester: str | None = None,
     ) -> None:
         self.id = id
         self.since = since
+        self.requester = requester
         self._drop = drop
         self._waiting: list[bytes] = []
         self._size = 0
@@ -90,6 +107,8 @@ class Feed:
         self._of_one: dict[UUID, set[Subscriber]] = {}
         self._newcomers: list[Subscriber] = []
         self._changed: set[UUID] = set()
+        # The requesters of exports that were deleted; see `_hear_deletion`.
+        self._owners: dict[UUID, str] = {}
         # Any export may have changed: notifications were merged or lost.
         self._anything = False
         self._look = asyncio.Event()
@@ -104,15 +123,21 @@ class Feed:
         return len(self._of_all) + sum(map(len, self._of_one.values()))
 
     def subscribe(
-        self, id: UUID | None, last_event: str | None, drop: Callable[[], None]
+        self,
+        id: UUID | None,
+        last_event: str | None,
+        drop: Callable[[], None],
+        requester: str | None = None,
     ) -> Subscriber:
         """Begin a stream of the export *id*, or of all, with the current state.
+
+        If *requester* is given, "all" are the exports of that requester.
 
         If *last_event* is given, the stream of all exports also contains those
         that have ended since that event.  *drop* is called if the subscriber does
         not read.
         """
-        subscriber = Subscriber(id, _instant(last_event), drop)
+        subscriber = Subscriber(id, _instant(last_event), drop, requester)
         group = self._of_all if id is None else self._of_one.setdefault(id, set())
         group.add(subscriber)
         self._newcomers.append(subscriber)
@@ -133,7 +158,10 @@ class Feed:
 
     async def run(self) -> None:
         """Read changes and send them to the subscribers, until cancelled."""
-        forget = self._listener.subscribe(CHANGED, self._hear)
+        forget = [
+            self._listener.subscribe(DELETED, self._hear_deletion),
+            self._listener.subscribe(CHANGED, self._hear),
+        ]
         try:
             while True:
                 await wait(self._look, self._interval())
@@ -147,7 +175,15 @@ class Feed:
                     await asyncio.sleep(PAUSE)
                 await asyncio.sleep(GAP)
         finally:
-            forget()
+            for one in forget:
+                one()
+
+    def _hear_deletion(self, payload: str) -> None:
+        """Remember whose export it was; that it is gone is heard as a change."""
+        id, _, owner = payload.partition(" ")
+        if len(self) and len(self._owners) < REMEMBERED:
+            with suppress(ValueError):  # somebody sent a NOTIFY by hand
+                self._owners[UUID(id)] = owner
 
     def _hear(self, payload: str) -> None:
         if not len(self):
@@ -169,6 +205,7 @@ class Feed:
     async def _tick(self) -> None:
         newcomers, self._newcomers = self._newcomers, []
         changed, self._changed = self._changed, set()
+        owners, self._owners = self._owners, {}
         anything = self._anything or not self._listener.connected.is_set()
         self._anything = False
         if not len(self):
@@ -192,8 +229,9 @@ class Feed:
         except psycopg.Error:
             self._newcomers += newcomers  # they still wait for the current state
             self._changed |= changed
+            self._owners |= owners
             raise
-        self._tell(exports, read_at, ids, set(newcomers))
+        self._tell(exports, read_at, ids, set(newcomers), owners)
 
     def _since(self, newcomers: list[Subscriber], anything: bool) -> datetime | None:
         """Return the instant since which ended exports must be read, if they must be."""
@@ -208,6 +246,7 @@ class Feed:
         read_at: datetime,
         asked: set[UUID],
         newcomers: set[Subscriber],
+        owners: dict[UUID, str],
     ) -> None:
         self._last = max(self._last, (read_at - EPOCH) // timedelta(microseconds=1))
         self._told = {
@@ -215,28 +254,39 @@ class Feed:
             for id, ended in self._told.items()
             if ended > read_at - 2 * MARGIN
         }
-        news, present = [], []
+        news: list[Frame] = []
+        present: list[Frame] = []
         for export in exports:
-            frame, is_new = self._frame(export)
-            present.append((frame, export.ended))
+            text, is_new = self._frame(export)
+            frame = Frame(text, export.requested_by, export.ended)
+            present.append(frame)
             if is_new:
                 news.append(frame)
             for one in self._of_one.get(export.id, ()):
                 if is_new or one in newcomers:
-                    one.put(frame)
+                    one.put(text)
                 if export.ended:
                     one.end()
         for id in asked - {export.id for export in exports}:
             self._shown.pop(id, None)
-            news.append(
-                gone := self._event("deleted", b'{"jobId":"%b"}' % str(id).encode())
-            )
+            gone = self._event("deleted", b'{"jobId":"%b"}' % str(id).encode())
+            news.append(Frame(gone, owners.get(id), True))
             for one in self._of_one.get(id, ()):
                 one.put(gone)
                 one.end()
-        changes, state = b"".join(news), b"".join(_newest(present))
+        # Those who may see the same share the same bytes.
+        changes: dict[str | None, bytes] = {}
+        states: dict[str | None, bytes] = {}
         for one in self._of_all:
-            one.put(state if one in newcomers else changes)
+            whose = one.requester
+            if one in newcomers:
+                if whose not in states:
+                    states[whose] = b"".join(_newest(_of(whose, present)))
+                one.put(states[whose])
+            else:
+                if whose not in changes:
+                    changes[whose] = b"".join(f.text for f in _of(whose, news))
+                one.put(changes[whose])
 
     def _frame(self, export: Export) -> tuple[bytes, bool]:
         """Return the event of *export*, and whether it is news to the subscribers."""
@@ -264,19 +314,26 @@ class Feed:
         ]
 
 
-def _newest(frames: list[tuple[bytes, bool]]) -> list[bytes]:
+def _of(requester: str | None, frames: list[Frame]) -> list[Frame]:
+    """Return the *frames* of the exports of *requester*; None: all."""
+    if requester is None:
+        return frames
+    return [frame for frame in frames if frame.requester == requester]
+
+
+def _newest(frames: list[Frame]) -> list[bytes]:
     """Return the *frames* that a new subscriber gets: about `BACKLOG` bytes at most.
 
     If they are more, the oldest of the ended exports are left out; the others are
     always sent.
     """
-    room = BACKLOG - sum(len(frame) for frame, ended in frames if not ended)
+    room = BACKLOG - sum(len(frame.text) for frame in frames if not frame.ended)
     kept = []
-    for frame, ended in reversed(frames):
-        if ended:
-            room -= len(frame)
-        if not ended or room >= 0:
-            kept.append(frame)
+    for frame in reversed(frames):
+        if frame.ended:
+            room -= len(frame.text)
+        if not frame.ended or room >= 0:
+            kept.append(frame.text)
     return kept[::-1]
 
 

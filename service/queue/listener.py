@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 CHANGED = "exports"  # a status changed; the payload is the id, or empty if many did
 PENDING = "exports_pending"  # there is something to claim
+DELETED = "exports_deleted"  # the id, a space, and the requester of what was deleted
+KEYS = "exports_keys"  # a key has changed
 ECHO = "exports_echo"  # a listener notifies itself, to check that LISTEN works
 SILENCE = 30.0  # seconds between echoes; each must arrive before the next is sent
 PATIENCE = 10.0  # seconds for a statement, and for the first echo
@@ -37,7 +39,8 @@ class Listener:
 
     def __init__(self, conninfo: str | None) -> None:
         self._conninfo = conninfo
-        self._hears: dict[str, set[Hear]] = {CHANGED: set(), PENDING: set()}
+        channels = (DELETED, CHANGED, PENDING, KEYS)
+        self._hears: dict[str, set[Hear]] = {channel: set() for channel in channels}
         self._echo = uuid4().hex
         self._deaf = False
         self.connected = asyncio.Event()

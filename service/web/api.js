@@ -19,8 +19,15 @@ function keepTime(answer) {
   skew = Math.abs(off) > 2000 ? off : 0; // the header has whole seconds
 }
 
-async function call(method, path, { body, key, signal } = {}) {
+// What happens when no key is shown, or one that is not accepted any more.
+let signedOut = () => {};
+export const onSignedOut = (act) => {
+  signedOut = act;
+};
+
+async function call(method, path, { body, key, signal, bearer } = {}) {
   const headers = {};
+  if (bearer) headers.Authorization = `Bearer ${bearer}`;
   if (body) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
   const patience = AbortSignal.timeout(PATIENCE);
@@ -43,8 +50,14 @@ async function call(method, path, { body, key, signal } = {}) {
   }
   const told = await answer.json().catch(() => ({}));
   const { status } = answer;
+  if (status === 401 && !bearer) signedOut();
   throw new Problem({ title: `The server answered ${status}.`, ...told, status });
 }
+
+/** Whom the key speaks for, or null if the service asks for none. */
+export const me = async () => (await call("GET", "/me"))[0];
+export const signIn = (bearer) => call("POST", "/session", { bearer });
+export const signOut = () => call("DELETE", "/session");
 
 const of = (id) => `/exports/${encodeURIComponent(id)}`;
 

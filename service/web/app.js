@@ -1,6 +1,7 @@
 // The page: a form that starts exports, the list that shows them, and the
 // stream that keeps the list current.
 
+import { Account } from "./account.js";
 import { announce, byId, say } from "./dom.js";
 import { title } from "./figures.js";
 import { Form } from "./form.js";
@@ -61,5 +62,8 @@ for (const answer of ["keep", "delete"]) {
 }
 byId("reconnect").addEventListener("click", () => stream.reconnect());
 
-form.load();
-stream.start();
+const account = new Account(() => {
+  form.load();
+  stream.start();
+});
+account.enter();

@@ -19,6 +19,10 @@ begin
     if changed is null then
         return null;
     end if;
+    if tg_op = 'DELETE' and cardinality(changed) <= 20 then
+        -- The row is gone when the next notification is heard.
+        perform pg_notify('exports_deleted', format('%s %s', id, requested_by)) from old_rows;
+    end if;
     if cardinality(changed) > 20 then
         perform pg_notify('exports', '');
     else
@@ -33,6 +37,7 @@ $$;
 comment on function announce_exports() is $$
 Notify the channel exports when a status, or a place in the queue, has changed:
 with the id, or once without an id if a statement changed more than twenty exports.
+Before that, notify exports_deleted with the id, a space, and requested_by.
 Notify exports_pending when there is an export to claim.
 
 A notification carries no state: receivers read the rows again.

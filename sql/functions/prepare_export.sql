@@ -34,7 +34,11 @@ begin
             message = format('%s exports are waiting already', max_pending),
             hint = 'Submit it again when some of them are done.';
     end if;
-    wanted.requested_by := session_user;
+    wanted.requested_by := case
+        when pg_has_role(session_user, 'csv_service', 'member')
+            then nullif(current_setting('exports.requester', true), '')
+    end;
+    wanted.requested_by := coalesce(wanted.requested_by, session_user);
     wanted.created_at := clock_timestamp();
     -- A run_at in the past becomes now, so the exports of one statement differ.
     wanted.run_at := greatest(wanted.run_at, wanted.created_at);

@@ -348,6 +348,46 @@ async def test_hostile_text_stays_text(
     await expect(page.locator("[src=x], [onerror]")).to_have_count(0)
 
 
+async def test_a_person_signs_in_and_out(
+    start: Start, open_page: Open, conn: psycopg.Connection[Any]
+) -> None:
+    service = await start(auth="keys")
+    row = conn.execute("select * from create_key('ann', '{read,export}')").fetchone()
+    assert row
+    id, key = row
+    conn.execute("insert into exports (query) values ('select 1 as of_somebody_else')")
+    page = await open_page(service.url)
+    field = page.get_by_label("Key")
+    await expect(field).to_be_focused()
+    await expect(page.locator("#main")).to_be_hidden()
+    await field.fill(f"{key[:-1]}x")
+    await field.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("This key is not accepted")
+    await field.fill("clé")
+    await field.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("This is not a key.")
+    await field.fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+    await is_live(page)
+    await expect(page.locator("#account")).to_contain_text("ann")
+    await expect(page.locator("#list > li")).to_have_count(0)
+    await submit(page, "select 1 as mine")
+    await expect(badge(page)).to_have_text("Completed")
+    assert key not in await page.content()
+    assert await page.evaluate("document.cookie") == ""
+    await page.reload()
+    await is_live(page)
+    await expect(page.locator("#list > li")).to_have_count(1)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(field).to_be_visible()
+    await expect(page.locator("#list > li")).to_have_count(0)
+    await field.fill(key)
+    await field.press("Enter")
+    await is_live(page)
+    conn.execute("select revoke_key(id) from live_keys")
+    await expect(field).to_be_visible()
+
+
 async def test_a_phone_never_scrolls_sideways(
     service: Service, open_page: Open
 ) -> None:

@@ -35,6 +35,7 @@ FOR_EVERYBODY = {
     "queue_depth",
     "retry_export",
 }
+FOR_ADMINISTRATORS = {"create_key", "revoke_key", "rotate_key"}
 FOR_WORKERS = {
     "claim_export",
     "compile_slices",
@@ -98,7 +99,8 @@ def settings() -> str:
 
 def shell_commands() -> str:
     asking = [str(command.name) for command in commands.COMMANDS]
-    others = [name for name in cli.commands if name not in asking]
+    known = all_commands()
+    others = [name for name in known if name not in asking]
     parts = []
     for heading, names in (
         ("Clients of a server", asking),
@@ -106,7 +108,7 @@ def shell_commands() -> str:
     ):
         parts.append(f"## {heading}\n")
         for name in names:
-            command = cli.commands[name]
+            command = known[name]
             context = click.Context(command, info_name=f"csv-export {name}")
             text = described(name, command.help)
             parts.append(f"### {name}\n\n```\n{command.get_usage(context)}\n```\n")
@@ -123,6 +125,16 @@ def shell_commands() -> str:
                 ]
                 parts.append(table(("option", ""), rows))
     return page("Commands", "`csv-export COMMAND --help` shows the same.", *parts)
+
+
+def all_commands() -> dict[str, click.Command]:
+    """Return the commands by name; those of a group are called "keys create"."""
+    known: dict[str, click.Command] = {}
+    for name, command in cli.commands.items():
+        known[name] = command
+        if isinstance(command, click.Group):
+            known |= {f"{name} {one}": made for one, made in command.commands.items()}
+    return known
 
 
 def http() -> str:
@@ -188,7 +200,13 @@ def http() -> str:
 def sql(database: str) -> str:
     parts = []
     with psycopg.connect(database) as conn:
-        for relation in ("exports", "live_exports", "sources"):
+        for relation in (
+            "exports",
+            "live_exports",
+            "sources",
+            "requesters",
+            "requester_keys",
+        ):
             told = conn.execute(
                 "select obj_description(%s::regclass, 'pg_class')", [relation]
             ).fetchone()
@@ -223,7 +241,11 @@ def sql(database: str) -> str:
     for heading, wanted in (
         ("Functions for everybody", FOR_EVERYBODY),
         ("Functions for workers", FOR_WORKERS),
-        ("Functions inside", names - FOR_EVERYBODY - FOR_WORKERS),
+        ("Functions for administrators", FOR_ADMINISTRATORS),
+        (
+            "Functions inside",
+            names - FOR_EVERYBODY - FOR_WORKERS - FOR_ADMINISTRATORS,
+        ),
     ):
         if unknown := wanted - names:
             raise Undocumented(f"there is no function {unknown}")

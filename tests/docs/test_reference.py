@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import click
 import pytest
 
-from service.__main__ import cli
 from service.api import create_app, keys
 from service.api.openapi import description
 from service.config import Settings
@@ -100,9 +100,12 @@ def test_metrics_that_are_named_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_and_options_that_are_named_exist(document: Path) -> None:
-    for line in re.findall(r"csv-export ([a-z]+)\b([^`\n|;&]*)", document.read_text()):
+    known = reference.all_commands()
+    groups = "|".join(n for n in known if isinstance(known[n], click.Group))
+    pattern = rf"csv-export ((?:(?:{groups}) )?[a-z]+)\b([^`\n|;&]*)"
+    for line in re.findall(pattern, document.read_text()):
         name, arguments = line
-        if command := cli.commands.get(name):
+        if command := known.get(name):
             options = {
                 option
                 for parameter in command.params
@@ -116,6 +119,7 @@ def test_commands_and_options_that_are_named_exist(document: Path) -> None:
 
 # Of the client, of PostgreSQL, of Docker and of the tests.
 OTHERS = {
+    "CSV_EXPORT_KEY",
     "CSV_EXPORT_URL",
     "POSTGRES_PASSWORD",
     "REQUIRE_POSTGRES",

@@ -56,7 +56,11 @@ def test_settings_that_make_no_sense_end_the_start_with_one_line(
         ({"PORT": "eighty"}, "PORT:"),
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "cannot be used"),
         ({"EXPORTS_DIR": "/dev/null/exports"}, "cannot create EXPORTS_DIR"),
-        ({"HOST": "no such host"}, "cannot listen"),
+        ({"HOST": "no such host", "AUTH": "none"}, "cannot listen"),
+        ({"HOST": "0.0.0.0"}, "say who may ask"),
+        ({"AUTH": "key"}, "AUTH:"),
+        ({"AUTH": "proxy"}, "AUTH_PROXIES:"),
+        ({"AUTH": "proxy", "AUTH_PROXIES": "proxy"}, "AUTH_PROXIES:"),
     ],
 )
 def test_in_json_every_line_is_an_object(

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from ..conftest import Service
+from ..conftest import Start
 from ..processes import Process
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -52,13 +53,15 @@ def test_schemathesis_finds_no_failure(
 GENERATED = """
 from uuid import UUID
 
-from generated.client import Client
+from generated.client import AuthenticatedClient, Client
 from generated.api.default import download_export, list_exports, show_export, submit_export
 from generated.models import ExportRequest, ProblemDetails
 
 
-def run(url):
-    with Client(base_url=url) as client:
+def run(url, key=None):
+    with (
+        AuthenticatedClient(base_url=url, token=key) if key else Client(base_url=url)
+    ) as client:
         wanted = ExportRequest.from_dict({"query": "select 7 as n"})
         export = submit_export.sync(client=client, body=wanted)
         while export.status != "completed":
@@ -74,9 +77,20 @@ def run(url):
 
 
 @pytest.mark.newest
+@pytest.mark.parametrize("auth", ["none", "keys"])
 async def test_a_generated_client_works(
-    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    auth: str,
+    start: Start,
+    conn: psycopg.Connection[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    service = await start(auth=auth)
+    key = None
+    if auth == "keys":
+        row = conn.execute("select key from create_key('ann')").fetchone()
+        assert row
+        key = row[0]
     config = tmp_path / "config.yml"
     config.write_text("post_hooks: []\npackage_name_override: generated\n")
     generate: list[str | Path] = [
@@ -91,6 +105,9 @@ async def test_a_generated_client_works(
     assert "WARNING" not in done.stdout.upper(), done.stdout
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "use_it.py").write_text(GENERATED)
+    for name in [name for name in sys.modules if name.split(".")[0] == "generated"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "use_it", raising=False)
     use_it = importlib.import_module("use_it")
-    answer = await asyncio.to_thread(use_it.run, service.url)
+    answer = await asyncio.to_thread(use_it.run, service.url, key)
     assert answer == (b"n\n7\n", 1, 404, "/docs#refused")

@@ -1,0 +1,71 @@
+"""The resource /keys, for keys with the scope admin."""
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from .bodies import members
+from .keys import ASKER, QUEUE
+from .models import KeyInfo, KeyList, KeyRequest, MadeKey
+from .problems import Problem, refusing
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/keys")
+async def list_keys(request: web.Request) -> web.Response:
+    _refuse_anybody(request)
+    found = await request.app[QUEUE].keys()
+    return _json(KeyList(keys=[KeyInfo(**row) for row in found]))
+
+
+@routes.post("/keys")
+async def create(request: web.Request) -> web.Response:
+    _refuse_anybody(request)
+    with refusing():
+        wanted = KeyRequest.model_validate(await members(request))
+    made = await request.app[QUEUE].create_key(
+        wanted.requester, list(wanted.scopes), wanted.lasts, wanted.label
+    )
+    return _json(MadeKey(**made), status=201)
+
+
+@routes.post("/keys/{id}/rotate")
+async def rotate(request: web.Request) -> web.Response:
+    _refuse_anybody(request)
+    made = await request.app[QUEUE].rotate_key(request.match_info["id"])
+    if made is None:
+        raise _unknown(request)
+    return _json(MadeKey(**made), status=201)
+
+
+@routes.delete("/keys/{id}")
+async def revoke(request: web.Request) -> web.Response:
+    _refuse_anybody(request)
+    if not await request.app[QUEUE].revoke_key(request.match_info["id"]):
+        raise _unknown(request)
+    return web.Response(status=204)
+
+
+def _refuse_anybody(request: web.Request) -> None:
+    """Make no key for somebody who has shown none: it would outlive AUTH=none."""
+    if request[ASKER].key is None:
+        raise Problem(
+            403,
+            "Keys are for those who show a key with the scope 'admin'.",
+            hint="An operator makes the first one by 'csv-export keys create'.",
+        )
+
+
+def _unknown(request: web.Request) -> Problem:
+    return Problem(
+        404, f"There is no key {request.match_info['id']!r} that is accepted."
+    )
+
+
+def _json(shown: BaseModel, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status,
+        text=shown.model_dump_json(by_alias=True),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

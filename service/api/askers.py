@@ -1,0 +1,38 @@
+"""Who has sent a request, and what they see."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..model import Export, Key
+
+Need = Literal["nothing", "any", "read", "export", "download", "admin"]
+SCOPES = frozenset({"read", "export", "download"})
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Somebody who may do what *scopes* say; *requester* is None if nobody is asked.
+
+    *key* is what they have shown, if it was a key.
+    """
+
+    requester: str | None = None
+    scopes: frozenset[str] = frozenset({"admin"})
+    key: Key | None = None
+
+    @classmethod
+    def of_key(cls, key: Key) -> "Asker":
+        return cls(key.requester, key.scopes, key)
+
+    @property
+    def sees(self) -> str | None:
+        """The requester whose exports exist for the asker; None: everybody's."""
+        return None if "admin" in self.scopes else self.requester
+
+    def may(self, need: Need) -> bool:
+        """Return whether the asker may call routes that need this."""
+        return need == "any" or not self.scopes.isdisjoint({need, "admin"})
+
+    def may_see(self, export: Export) -> bool:
+        """Return whether the export exists for the asker."""
+        return self.sees in (None, export.requested_by)

@@ -1,0 +1,52 @@
+"""Read the JSON objects that clients send."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from aiohttp import web
+
+from .problems import Problem
+
+
+async def members(request: web.Request) -> dict[str, Any]:
+    """Return the members of the object in the body; none if there is no body."""
+    body = await request.read()
+    if body and request.content_type != "application/json":
+        raise Problem(
+            415,
+            "The body must be JSON, with Content-Type: application/json.",
+            headers={"Accept": "application/json"},
+        )
+    return _parsed(body) if body else {}
+
+
+def _parsed(body: bytes) -> Any:
+    """Parse *body* as a JSON object; keep all digits of its numbers."""
+    try:
+        parsed = json.loads(
+            body,
+            parse_float=Decimal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_once,
+        )
+        if b"\\u" in body:  # raise for lone surrogates, which cannot be encoded
+            json.dumps(parsed, ensure_ascii=False, default=str).encode()
+    except (ValueError, RecursionError) as error:
+        raise Problem("malformed", f"The body is not JSON: {error}.") from None
+    if not isinstance(parsed, dict):
+        raise Problem("invalid", "The body is not a JSON object.")
+    return parsed
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the member {twice!r} occurs more than once")
+    return members
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")

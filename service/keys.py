@@ -1,0 +1,162 @@
+"""The commands that make and end keys, over the database."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import psycopg
+from psycopg import errors
+from psycopg.rows import dict_row
+
+from .client import live
+from .client.commands import read_by
+from .client.output import put_table
+from .environment import database, failure
+from .postgres import schema
+from .postgres.connections import primary
+
+SCOPES = ("read", "export", "download", "admin")
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(text: str) -> timedelta:
+    """Read `12h`, `90d` or `4w`."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isascii() or not number.isdigit():
+        raise ValueError(f"{text!r} is not a duration; write 12h, 90d or 4w")
+    try:
+        return timedelta(**{UNITS[unit]: int(number)})
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long") from None
+
+
+@click.group()
+def keys() -> None:
+    """Make and end the keys that AUTH=keys asks for.
+
+    They are kept in the database of the service, so its environment variables name
+    that. Clients give a key to 'csv-export login', or in CSV_EXPORT_KEY.
+    """
+
+
+@keys.command()
+@click.argument("requester")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(SCOPES),
+    multiple=True,
+    default=SCOPES[:3],
+    show_default=True,
+    help="what it allows; may be given several times; admin allows everything, for"
+    " everybody's exports",
+)
+@click.option(
+    "--expires",
+    metavar="DURATION",
+    callback=read_by(duration),
+    help="such as 12h, 90d or 4w; otherwise it is accepted until it is revoked",
+)
+@click.option("--label", help="what the key is for")
+def create(
+    requester: str,
+    scopes: tuple[str, ...],
+    expires: timedelta | None,
+    label: str | None,
+) -> None:
+    """Make a key of REQUESTER, who is made if new, and print it.
+
+    REQUESTER is whom the exports belong to: a person, a team, a program. The key is
+    shown this once.
+    """
+    made = _ask(
+        "select * from create_key(%s, %s, %s, %s)",
+        requester,
+        list(scopes),
+        expires,
+        label,
+    )
+    _show_made(made[0])
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List all keys: whose, for what, and when they were used."""
+    heads = ("ID", "REQUESTER", "SCOPES", "LABEL", "LAST USED", "STATE")
+    put_table(
+        {head: {} for head in heads},
+        [
+            [
+                key["id"],
+                key["requester"],
+                ", ".join(key["scopes"]),
+                key["label"] or "",
+                live.when(key["last_used_at"]) or "never",
+                _state(key),
+            ]
+            for key in _ask(
+                "select * from requester_keys order by requester, created_at"
+            )
+        ],
+    )
+
+
+@keys.command()
+@click.argument("id")
+@click.option(
+    "--overlap",
+    metavar="DURATION",
+    default="1d",
+    show_default=True,
+    callback=read_by(duration),
+    help="for how long the former key is accepted too",
+)
+def rotate(id: str, overlap: timedelta) -> None:
+    """Replace the key ID by a new one, and print that."""
+    made = _ask("select * from rotate_key(%s, %s)", id, overlap)[0]
+    if made["id"] is None:
+        raise failure(
+            f"there is no key {id} that is accepted; see 'csv-export keys list'"
+        )
+    _show_made(made)
+
+
+@keys.command()
+@click.argument("id")
+def revoke(id: str) -> None:
+    """Accept the key ID no longer; what it opened is closed at once."""
+    if not _ask("select revoke_key(%s) as revoked", id)[0]["revoked"]:
+        raise failure(
+            f"there is no key {id} that is accepted; see 'csv-export keys list'"
+        )
+    live.say(f"key {id} is revoked")
+
+
+def _ask(statement: Any, *parameters: object) -> list[dict[str, Any]]:
+    with database() as (settings, url):
+        schema.migrate(url, reader_login=settings.source_database_url is None)
+        try:
+            with psycopg.connect(primary(url), row_factory=dict_row) as conn:
+                conn.execute("set search_path to public")
+                return conn.execute(statement, parameters or None).fetchall()
+        except errors.CheckViolation as error:
+            name = (error.diag.constraint_name or "").replace("_", " ")
+            raise failure(f"{name or error}") from error
+        except errors.InsufficientPrivilege as error:
+            raise failure(f"{error.diag.message_primary}") from error
+
+
+def _show_made(made: dict[str, Any]) -> None:
+    live.say(f"key {made['id']}; keep it, for it cannot be shown again:")
+    click.echo(made["key"])
+
+
+def _state(key: dict[str, Any]) -> str:
+    if key["revoked_at"]:
+        return f"revoked {live.when(key['revoked_at'])}"
+    if key["expires_at"] is None:
+        return "accepted"
+    expired = key["expires_at"] <= datetime.now(UTC)
+    return (
+        f"{'expired' if expired else 'accepted until'} {live.when(key['expires_at'])}"
+    )
