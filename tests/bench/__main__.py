@@ -13,6 +13,7 @@ from . import (
     events,
     export,
     history,
+    keys,
     looplag,
     memory,
     plots,
@@ -21,7 +22,7 @@ from . import (
 )
 
 TOPICS = (
-    export, tiny, wakeup, backlog, history, memory, looplag, events, api, compression
+    export, tiny, wakeup, backlog, history, memory, looplag, events, api, keys, compression
 )  # fmt: skip
 
 

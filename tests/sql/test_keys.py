@@ -1,0 +1,140 @@
+"""The functions of keys, and who may call them."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+Conn = psycopg.Connection[Any]
+
+CALLS = (
+    "select create_key('mallory')",
+    "select rotate_key('x')",
+    "select revoke_key('x')",
+    "select find_key('x')",
+    "select * from live_keys",
+    "select * from requester_keys",
+    "select * from requesters",
+    "insert into requesters values ('trudy')",
+    "update requester_keys set scopes = '{admin}'",
+    "delete from requesters",
+)
+
+
+@pytest.fixture
+def roles(conn: Conn) -> Iterator[list[str]]:
+    """A role without grants, one that may submit, and csv_reader."""
+    conn.execute("create role stranger; create role submitter")
+    conn.execute(
+        "grant select, insert, update (status) on exports to submitter;"
+        "grant select on live_exports, sources to submitter;"
+        "grant execute on function explain_as_reader to submitter"
+    )
+    yield ["stranger", "submitter", "csv_reader"]
+    conn.execute("reset session authorization")
+    conn.execute("drop owned by stranger, submitter; drop role stranger, submitter")
+
+
+def test_only_the_service_touches_keys(conn: Conn, roles: list[str]) -> None:
+    id = conn.execute("select id from create_key('ann')").fetchone()
+    for role in roles:
+        conn.execute(f"set session authorization {role}")
+        for call in CALLS:
+            with pytest.raises(errors.InsufficientPrivilege):
+                conn.execute(call)
+        conn.execute("reset session authorization")
+    assert conn.execute("select id from live_keys").fetchall() == [id]
+    conn.execute("set session authorization csv_service")
+    for call in CALLS:
+        conn.execute(call)
+    conn.execute("reset session authorization")
+
+
+@pytest.mark.parametrize("role", ["csv_service", "submitter"])
+def test_only_the_service_names_requesters(
+    conn: Conn, roles: list[str], role: str
+) -> None:
+    with conn.transaction(force_rollback=True):
+        conn.execute("set local exports.requester to 'ann'")
+        conn.execute(f"set session authorization {role}")
+        conn.execute("insert into exports (query) values ('select 1')")
+        conn.execute("reset session authorization")
+        row = conn.execute("select requested_by from exports").fetchone()
+    assert row == ("ann" if role == "csv_service" else "submitter",)
+
+
+def test_a_key_is_kept_as_its_digest(conn: Conn) -> None:
+    made = conn.execute("select id, key from create_key('ann', '{read}')").fetchone()
+    assert made
+    id, key = made
+    parts = re.fullmatch(r"(csv_([0-9a-f]{12})_[0-9a-f]{64})([0-9a-f]{8})", key)
+    assert parts and parts[2] == id
+    assert hashlib.sha256(parts[1].encode()).hexdigest().startswith(parts[3])
+    stored = conn.execute(
+        "select k::text, k.digest from requester_keys as k"
+    ).fetchone()
+    assert stored
+    assert key not in stored[0]
+    assert stored[1] == hashlib.sha256(key.encode()).digest()
+
+
+def test_keys_differ(conn: Conn) -> None:
+    made = conn.execute(
+        "select count(distinct made.id), count(distinct made.key)"
+        " from generate_series(1, 500) as n"
+        " cross join lateral create_key('ann', '{read}', n * interval '1 d') as made"
+    ).fetchone()
+    assert made == (500, 500)
+
+
+def test_rotation_and_revocation(conn: Conn) -> None:
+    first = conn.execute(
+        "select id from create_key('ann', '{read}', '90 d')"
+    ).fetchone()
+    assert first
+    made = conn.execute("select id from rotate_key(%s, '1 h')", first).fetchone()
+    assert made
+    listed = conn.execute(
+        "select id, requester, scopes, expires_at - now() < '2 h' from live_keys"
+        " order by created_at"
+    ).fetchall()
+    assert listed == [
+        (first[0], "ann", ["read"], True),
+        (made[0], "ann", ["read"], False),
+    ]
+    for expected in (True, False):
+        assert conn.execute("select revoke_key(%s)", made).fetchone() == (expected,)
+    assert conn.execute("select id from live_keys").fetchall() == [first]
+    assert conn.execute("select * from rotate_key(%s)", made).fetchone() == (None, None)
+    assert conn.execute("select revoke_key('x')").fetchone() == (False,)
+
+
+def test_a_key_ends_with_its_requester(conn: Conn) -> None:
+    conn.execute("select create_key('ann')")
+    conn.execute("delete from requesters")
+    assert conn.execute("select from requester_keys").rowcount == 0
+
+
+@pytest.mark.parametrize(
+    "requester, scopes, label",
+    [
+        ("", ["read"], None),
+        ("a b", ["read"], None),
+        ("a" * 64, ["read"], None),
+        ("ann\n", ["read"], None),
+        ("ann", [], None),
+        ("ann", ["write"], None),
+        ("ann", ["read", None], None),
+        ("ann", ["read"], "x" * 101),
+    ],
+)
+def test_what_no_key_can_be(
+    conn: Conn, requester: str, scopes: list[str], label: str | None
+) -> None:
+    with pytest.raises(errors.CheckViolation):
+        conn.execute("select create_key(%s, %s, null, %s)", [requester, scopes, label])
+    assert conn.execute("select from requesters").rowcount == 0
