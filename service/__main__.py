@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from yarl import URL
 
 from . import __version__, app, config
-from .client import commands, live, output
+from .client import commands, credentials, live, output
 from .client.http import Client
 from .environment import database, say
 from .keys import keys
@@ -131,7 +131,7 @@ async def _run(
 async def _export(settings: config.Settings, url: str) -> None:
     """Export the default source through the API, like any client."""
     with commands.failing(), live.Bar() as bar:
-        async with Client(URL(url)) as client:
+        async with Client(URL(url), credentials.find(URL(url))) as client:
             export = await commands.follow(client, await client.submit({}), bar)
     commands.raise_unless_completed(export)
     path = settings.exports_dir / f"{export.id}-{export.attempt}.csv"

@@ -148,10 +148,14 @@ def _told_by_proxy(request: web.Request) -> Asker:
 
 
 def shown_key(request: web.Request) -> str | None:
-    """Return the key that the request shows; a header counts more than the cookie."""
+    """Return the key that the request shows; a header counts more than the cookie.
+
+    With `AUTH=proxy` the cookie does not count: the proxy knows its browsers.
+    """
     header = request.headers.get(hdrs.AUTHORIZATION)
     if header is None:
-        return request.cookies.get(COOKIE)
+        by_cookie = request.app[SETTINGS].auth == "keys"
+        return request.cookies.get(COOKIE) if by_cookie else None
     scheme, _, given = header.partition(" ")
     return given.strip() if scheme.lower() == "bearer" else None
 

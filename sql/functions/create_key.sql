@@ -18,6 +18,9 @@ begin
     id := left(replace(gen_random_uuid()::text, '-', ''), 12);
     key := 'csv_' || id || '_' || encode(sha256(secret), 'hex');
     key := key || left(encode(sha256(key::bytea), 'hex'), 8);
+    -- Browsers make keys each day; those that ended long ago tell nobody anything.
+    delete from requester_keys as k
+    where least(k.revoked_at, k.expires_at) < now() - interval '90 days';
     insert into requesters (name) values (p_requester) on conflict do nothing;
     insert into requester_keys (id, requester, digest, scopes, expires_at, label)
     values (id, p_requester, sha256(key::bytea), p_scopes, now() + p_expires_in, p_label);
@@ -28,5 +31,6 @@ Make a key with which p_requester, who is made if new, may do what p_scopes say:
 export, download, admin.  It is accepted for p_expires_in; null: until it is revoked.
 
 Returns the id of the key, and the key: csv_<id>_<64 digits><checksum of 8>.  Nothing
-can show the key again, because only its SHA-256 is stored.
+can show the key again, because only its SHA-256 is stored.  Forgets the keys that ended
+more than 90 days ago.
 $$;

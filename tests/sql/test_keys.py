@@ -113,6 +113,23 @@ def test_rotation_and_revocation(conn: Conn) -> None:
     assert conn.execute("select revoke_key('x')").fetchone() == (False,)
 
 
+def test_keys_that_ended_long_ago_are_forgotten(conn: Conn) -> None:
+    conn.execute("select create_key('ann') from generate_series(1, 4)")
+    ids = conn.execute("select id from live_keys order by id").fetchall()
+    for id, column, days in ((ids[0], "revoked_at", 91), (ids[1], "expires_at", 91)):
+        conn.execute(
+            f"update requester_keys set {column} = now() - {days} * interval '1 d'"
+            " where id = %s",
+            id,
+        )
+    conn.execute("select revoke_key(%s)", ids[2])
+    conn.execute("select create_key('bob')")
+    kept = conn.execute(
+        "select id from requester_keys where requester = 'ann' order by id"
+    ).fetchall()
+    assert kept == ids[2:]
+
+
 def test_a_key_ends_with_its_requester(conn: Conn) -> None:
     conn.execute("select create_key('ann')")
     conn.execute("delete from requesters")
