@@ -36,7 +36,7 @@ async def test_an_idle_worker_wakes_by_the_notification(
 async def listener_pid(conn: Any) -> Any:
     row = conn.execute(
         "select pid from pg_stat_activity where application_name = 'listener'"
-        " and datname = current_database() and query like '%listen exports_pending'"
+        " and datname = current_database() and query like 'listen %'"
     ).fetchone()
     return row and row[0]
 
