@@ -109,7 +109,12 @@ async def running(
                 )
             app = create_app(
                 shared
-                | {keys.FEED: feed, keys.SESSIONS: sessions, keys.KEYRING: keyring}
+                | {
+                    keys.FEED: feed,
+                    keys.SESSIONS: sessions,
+                    keys.KEYRING: keyring,
+                    keys.LOGINS: await queue.logins(),
+                }
             )
             url = await _serve(stack, app, settings.host, settings.port, "PORT")
         elif settings.metrics_port is not None:

@@ -12,7 +12,6 @@ from .client import live
 from .client.commands import read_by
 from .client.output import put_table
 from .environment import database, failure
-from .postgres import schema
 from .postgres.connections import primary
 
 SCOPES = ("read", "export", "download", "admin")
@@ -116,7 +115,7 @@ def rotate(id: str, overlap: timedelta) -> None:
     made = _ask("select * from rotate_key(%s, %s)", id, overlap)[0]
     if made["id"] is None:
         raise failure(
-            f"there is no key {id} that is accepted; see 'csv-export keys list'"
+            f"there is no key {id} that is accepted and not replaced; see 'csv-export keys list'"
         )
     _show_made(made)
 
@@ -127,14 +126,13 @@ def revoke(id: str) -> None:
     """Accept the key ID no longer; what it opened is closed at once."""
     if not _ask("select revoke_key(%s) as revoked", id)[0]["revoked"]:
         raise failure(
-            f"there is no key {id} that is accepted; see 'csv-export keys list'"
+            f"there is no key {id} that is accepted and not replaced; see 'csv-export keys list'"
         )
     live.say(f"key {id} is revoked")
 
 
 def _ask(statement: Any, *parameters: object) -> list[dict[str, Any]]:
-    with database() as (settings, url):
-        schema.migrate(url, reader_login=settings.source_database_url is None)
+    with database() as (_, url):
         try:
             with psycopg.connect(primary(url), row_factory=dict_row) as conn:
                 conn.execute("set search_path to public")
@@ -142,8 +140,12 @@ def _ask(statement: Any, *parameters: object) -> list[dict[str, Any]]:
         except errors.CheckViolation as error:
             name = (error.diag.constraint_name or "").replace("_", " ")
             raise failure(f"{name or error}") from error
-        except errors.InsufficientPrivilege as error:
-            raise failure(f"{error.diag.message_primary}") from error
+        except (errors.UndefinedTable, errors.UndefinedFunction) as error:
+            raise failure(
+                "the schema is missing or too old; run 'csv-export migrate'"
+            ) from error
+        except psycopg.DatabaseError as error:
+            raise failure(str(error.diag.message_primary or error)) from error
 
 
 def _show_made(made: dict[str, Any]) -> None:

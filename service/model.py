@@ -273,7 +273,7 @@ class Export(Format):
     """After how many failed attempts it fails for good."""
 
     requested_by: str
-    """The database role that inserted it."""
+    """Who asked for it: the requester of the key, or the database role that inserted it."""
 
     run_at: datetime
     """It is not run before then."""

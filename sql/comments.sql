@@ -83,7 +83,7 @@ comment on column exports.time_zone is
 comment on column exports.file_name is
 'The name that a download suggests; null: made of the source and the date.';
 comment on column exports.idempotency_key is
-'A second insert with the same key fails; over HTTP it answers with the first export.';
+'Unique; over HTTP its first export answers. Of a requester: SHA-256 of name and key.';
 comment on column exports.request_digest is
 'Tells over HTTP whether a repeated key came with the same request.';
 comment on column exports.result_columns is

@@ -57,6 +57,7 @@ select not exists (select from exports_migrations where name = '0007-keys') as m
 \ir functions/complete_export.sql
 \ir functions/complete_exports.sql
 \ir functions/create_key.sql
+\ir functions/create_session.sql
 \ir functions/delete_export.sql
 \ir functions/ends_outside.sql
 \ir functions/fail_export.sql

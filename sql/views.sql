@@ -236,9 +236,22 @@ its columns that csv_reader may read.  Rows and bytes are the planner's estimate
 $$;
 
 create or replace view live_keys as
-select id, requester, digest, scopes, label, created_at, expires_at, last_used_at, revoked_at
-from requester_keys
-where revoked_at is null and coalesce(expires_at > now(), true);
+select
+    k.id,
+    k.requester,
+    k.digest,
+    k.scopes,
+    k.label,
+    k.made_by,
+    k.replaced_by,
+    k.created_at,
+    k.expires_at,
+    k.last_used_at,
+    k.revoked_at
+from requester_keys as k
+left join requester_keys as maker on maker.id = k.made_by
+where num_nonnulls(k.revoked_at, maker.revoked_at) = 0
+    and coalesce(least(k.expires_at, maker.expires_at) > now(), true);
 comment on view live_keys is $$
-The keys that are accepted now.
+The keys that are accepted now.  One that was made by another ends with it.
 $$;

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from . import (
     access,
     administration,
+    bodies,
     download,
     events,
     exports,
@@ -28,8 +30,7 @@ OTHERS_IN_BODY = 1024 * 1024  # bytes of a request in addition to its query
 
 def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     """Return the application; *resources* maps the keys in `keys` to their objects."""
-    app = create_monitor(resources)
-    app.middlewares.append(access.middleware)
+    app = _create(resources, access.middleware)
     app[PREVIEWS] = Previews()
     app.on_shutdown.append(_end_streams)
     app.on_cleanup.append(_end_previews)
@@ -43,10 +44,20 @@ def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
 
 def create_monitor(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     """Return the application of a worker without an API: health and metrics."""
+    return _create(resources)
+
+
+def _create(
+    resources: Mapping[web.AppKey[Any], Any], *more: Middleware
+) -> web.Application:
     app = web.Application(
-        middlewares=[problems.middleware, origins.middleware],
+        # Nobody's body is read before it is known who asks.
+        middlewares=[
+            problems.middleware, origins.middleware, *more, bodies.middleware
+        ],  # fmt: skip
         # JSON may escape each character of a query.
-        client_max_size=2 * resources[SETTINGS].max_query_bytes + OTHERS_IN_BODY,
+        client_max_size=2 * resources[SETTINGS].max_query_bytes
+        + OTHERS_IN_BODY,
     )
     app.update(resources)  # type: ignore[arg-type]
     app.add_routes(health.routes)

@@ -18,14 +18,17 @@ from contextlib import contextmanager, suppress
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from ..queue.keyring import is_well_formed
 from .askers import SCOPES, Asker, Need
-from .keys import ASKER, KEYRING, METRICS, SETTINGS
+from .keys import ASKER, KEYRING, LOGINS, METRICS, SETTINGS
 from .models import REQUESTER
 from .problems import Problem
 
 log = logging.getLogger(__name__)
 
-COOKIE = "csv_export_key"
+COOKIE, SECURE_COOKIE = "csv_export_key", "__Host-csv_export_key"
+COOKIES = (SECURE_COOKIE, COOKIE)  # the first that is sent counts
+SECURE = {COOKIE: "", SECURE_COOKIE: "; Secure"}
 REALM = 'Bearer realm="CSV Export Service"'
 
 # What a key must allow for each route; "any": every key will do.
@@ -61,16 +64,17 @@ NEEDS: dict[tuple[str, str], Need] = {
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    request[ASKER] = Asker()
+    asks = request.app[SETTINGS].auth in ("keys", "proxy")
+    request[ASKER] = Asker.stranger() if asks else Asker.anybody()
     resource = request.match_info.route.resource
-    if request.app[SETTINGS].auth in ("keys", "proxy") and resource is not None:
+    if asks and resource is not None:
         need = NEEDS[_method(request), resource.canonical]
         if need != "nothing":
             asker = request[ASKER] = await _recognize(request)
             if not asker.may(need):
                 raise Problem(
                     "missing-scope",
-                    f"Your key may not do this: it lacks the scope {need!r}.",
+                    f"You may not do this: it needs the scope {need!r}.",
                     headers={
                         hdrs.WWW_AUTHENTICATE: f'{REALM}, error="insufficient_scope",'
                         f' scope="{need}"'
@@ -107,9 +111,14 @@ def holding(request: web.Request) -> Iterator[None]:
 
 
 async def _recognize(request: web.Request) -> Asker:
-    shown = shown_key(request)
-    if shown is None and request.app[SETTINGS].auth == "proxy":
-        return _told_by_proxy(request)
+    bearer = _bearer(request)
+    if request.app[SETTINGS].auth == "proxy":
+        # Proxies may pass on a token of their own.  Their browsers need no cookie.
+        if bearer is None or not is_well_formed(bearer):
+            return _told_by_proxy(request)
+    names = () if bearer is not None else COOKIES
+    cookie = next((name for name in names if name in request.cookies), None)
+    shown = request.cookies[cookie] if cookie else bearer
     if shown is None:
         raise Problem(
             401,
@@ -122,10 +131,15 @@ async def _recognize(request: web.Request) -> Asker:
     if key is None:
         request.app[METRICS].keys_refused.inc()
         log.warning("a key from %s is not accepted", request.remote)
+        headers: dict[str, str] = {
+            hdrs.WWW_AUTHENTICATE: f'{REALM}, error="invalid_token"'
+        }
+        if cookie is not None:  # so that the browser does not send it again
+            headers[hdrs.SET_COOKIE] = f"{cookie}=; Max-Age=0; Path=/{SECURE[cookie]}"
         raise Problem(
             401,
             "This key is not accepted: it is wrong, has expired, or was revoked.",
-            headers={hdrs.WWW_AUTHENTICATE: f'{REALM}, error="invalid_token"'},
+            headers=headers,
         )
     return Asker.of_key(key)
 
@@ -144,19 +158,13 @@ def _told_by_proxy(request: web.Request) -> Asker:
             headers={hdrs.WWW_AUTHENTICATE: REALM},
             hint=f"It must set the header {settings.auth_header}, to one plain name.",
         )
+    if told[0] in request.app[LOGINS]:
+        raise Problem(403, f"{told[0]} is a login of the service, and no requester.")
     return Asker(told[0], SCOPES)
 
 
-def shown_key(request: web.Request) -> str | None:
-    """Return the key that the request shows; a header counts more than the cookie.
-
-    With `AUTH=proxy` the cookie does not count: the proxy knows its browsers.
-    """
-    header = request.headers.get(hdrs.AUTHORIZATION)
-    if header is None:
-        by_cookie = request.app[SETTINGS].auth == "keys"
-        return request.cookies.get(COOKIE) if by_cookie else None
-    scheme, _, given = header.partition(" ")
+def _bearer(request: web.Request) -> str | None:
+    scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return given.strip() if scheme.lower() == "bearer" else None
 
 

@@ -4,7 +4,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from .bodies import members
-from .keys import ASKER, QUEUE
+from .keys import ASKER, KEYRING, QUEUE
 from .models import KeyInfo, KeyList, KeyRequest, MadeKey
 from .problems import Problem, refusing
 
@@ -35,6 +35,7 @@ async def rotate(request: web.Request) -> web.Response:
     made = await request.app[QUEUE].rotate_key(request.match_info["id"])
     if made is None:
         raise _unknown(request)
+    request.app[KEYRING].forget()
     return _json(MadeKey(**made), status=201)
 
 
@@ -43,6 +44,7 @@ async def revoke(request: web.Request) -> web.Response:
     _refuse_anybody(request)
     if not await request.app[QUEUE].revoke_key(request.match_info["id"]):
         raise _unknown(request)
+    request.app[KEYRING].forget()
     return web.Response(status=204)
 
 
@@ -58,7 +60,8 @@ def _refuse_anybody(request: web.Request) -> None:
 
 def _unknown(request: web.Request) -> Problem:
     return Problem(
-        404, f"There is no key {request.match_info['id']!r} that is accepted."
+        404,
+        f"There is no key {request.match_info['id']!r} that is accepted, and not replaced.",
     )
 
 

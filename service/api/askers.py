@@ -11,14 +11,24 @@ SCOPES = frozenset({"read", "export", "download"})
 
 @dataclass(frozen=True)
 class Asker:
-    """Somebody who may do what *scopes* say; *requester* is None if nobody is asked.
+    """Somebody who may do what *scopes* say; *requester* is None if nobody was asked.
 
     *key* is what they have shown, if it was a key.
     """
 
-    requester: str | None = None
-    scopes: frozenset[str] = frozenset({"admin"})
+    requester: str | None
+    scopes: frozenset[str]
     key: Key | None = None
+
+    @classmethod
+    def anybody(cls) -> "Asker":
+        """Return who asks a service that asks for nothing: they may do everything."""
+        return cls(None, frozenset({"admin"}))
+
+    @classmethod
+    def stranger(cls) -> "Asker":
+        """Return who has not said who they are: nothing exists for them."""
+        return cls("", frozenset())
 
     @classmethod
     def of_key(cls, key: Key) -> "Asker":

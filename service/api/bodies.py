@@ -1,12 +1,32 @@
-"""Read the JSON objects that clients send."""
+"""Read what clients send: bodies, and the JSON objects in them."""
 
+import asyncio
 import json
 from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from .problems import Problem
+
+PATIENCE = 30.0  # seconds for the whole body to arrive
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Read the body within `PATIENCE`; the request keeps it for the handler."""
+    if request.body_exists:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await request.read()
+        except TimeoutError:
+            raise Problem(
+                408,
+                f"The body did not arrive within {PATIENCE:g} seconds.",
+                headers={"Connection": "close"},
+            ) from None
+    return await handler(request)
 
 
 async def members(request: web.Request) -> dict[str, Any]:

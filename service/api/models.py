@@ -240,7 +240,7 @@ class PageRequest(_Query):
     """Only exports of this relation."""
 
     requested_by: Name | None = None
-    """Only exports inserted by this database role."""
+    """Only exports of this requester, or inserted by this database role."""
 
     created_from: Instant | None = None
     """Only exports submitted at this instant or later."""

@@ -75,11 +75,11 @@ SCHEMES = {
 PROBLEMS = {
     400: "The body is not JSON.",
     401: "A key is needed, or it is not accepted.",
-    403: "The key lacks a scope, or another web page has sent the request.",
+    403: "A scope is missing, or another web page has sent the request.",
     404: "There is no such export.",
     405: "The method is not known here.",
     408: "The body did not arrive in time.",
-    409: "The export's status does not allow that.",
+    409: "It cannot be done as things are, for example after the end of an export.",
     410: "The file has expired.",
     412: "The file does not match If-Match.",
     413: "The body is too large.",
@@ -94,7 +94,7 @@ PROBLEMS = {
 
 @routes.get("/openapi.json")
 async def describe(request: web.Request) -> web.Response:
-    asks_for_keys = request.app[SETTINGS].auth == "keys"
+    asks_for_keys = request.app[SETTINGS].auth in ("keys", "proxy")
     return web.json_response(text=_described(asks_for_keys))
 
 
@@ -282,7 +282,7 @@ def _without_keys() -> dict[str, Any]:
                     "signIn",
                     "Keep a key in a cookie, for browsers",
                     {204: {"description": "Signed in, for twelve hours at most"}},
-                    (403, 503),
+                    (403, 409, 503),
                 ),
                 "delete": _operation(
                     "signOut",

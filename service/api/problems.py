@@ -1,6 +1,5 @@
 """Answer every error as `application/problem+json` (RFC 9457)."""
 
-import asyncio
 import json
 import logging
 import re
@@ -34,8 +33,6 @@ TYPES = {
     "too-many": (429, "Too many exports are waiting"),
     "away": (503, "The database is not available"),
 }
-
-BODY_PATIENCE = 30.0  # seconds for the whole body to arrive
 
 # SQLSTATEs of failures on our side: connection, read-only server, rollback, resources,
 # operator, system.
@@ -108,8 +105,6 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
                 "Send the body without Content-Encoding.",
                 headers={"Accept-Encoding": "identity"},
             )
-        if request.body_exists:
-            await _receive(request)
         return await handler(request)
     except Problem as problem:
         return problem.response()
@@ -120,19 +115,6 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except Exception:
         log.exception("%s %s", request.method, request.path)
         return Problem(500, "Internal error; it has been logged.").response()
-
-
-async def _receive(request: web.Request) -> None:
-    """Read the body within `BODY_PATIENCE`; the request keeps it for the handler."""
-    try:
-        async with asyncio.timeout(BODY_PATIENCE):
-            await request.read()
-    except TimeoutError:
-        raise Problem(
-            408,
-            f"The body did not arrive within {BODY_PATIENCE:g} seconds.",
-            headers={"Connection": "close"},
-        ) from None
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> Problem:

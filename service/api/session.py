@@ -1,21 +1,18 @@
 """Tell who asks; let a browser sign in and out.
 
-A browser that signs in gets a key of its own, which lives for a day at most, in a
-cookie that no script can read and no other site can send.
+A browser that signs in gets a key of its own, which lives for twelve hours at most
+and ends with the key that was shown.  It is in a cookie that no script can read and
+no other site can send.
 """
-
-from datetime import timedelta
 
 from aiohttp import hdrs, web
 
-from .access import COOKIE
-from .keys import ASKER, KEYRING, QUEUE
+from .access import COOKIE, COOKIES, SECURE_COOKIE
+from .keys import ASKER, KEYRING, QUEUE, SETTINGS
 from .models import Me
+from .problems import Problem
 
 routes = web.RouteTableDef()
-
-LASTS = timedelta(hours=12)
-LABEL = "signed in by a browser"
 
 
 @routes.get("/me")
@@ -34,22 +31,25 @@ async def me(request: web.Request) -> web.Response:
 
 @routes.post("/session")
 async def sign_in(request: web.Request) -> web.Response:
-    response = web.Response(status=204)
+    if request.app[SETTINGS].auth != "keys":
+        raise Problem(409, "This service asks no browser for a key.")
     key = request[ASKER].key
-    if key is not None and hdrs.AUTHORIZATION in request.headers:
-        made = await request.app[QUEUE].create_key(
-            key.requester, sorted(key.scopes), _at_most(key.seconds_left), LABEL
-        )
-        response.set_cookie(
-            COOKIE,
-            made["key"],
-            max_age=int(LASTS.total_seconds()),
-            path="/",
-            httponly=True,
-            samesite="Strict",
-            # The scheme of the page, also behind a proxy that ends TLS.
-            secure=request.headers.get(hdrs.ORIGIN, "").startswith("https:"),
-        )
+    session = key and await request.app[QUEUE].create_session(key.id)
+    if not session:
+        raise Problem(409, "This key was made for a browser, or has just ended.")
+    made, lasts = session
+    # The scheme of the page, also behind a proxy that ends TLS.
+    is_secure = request.headers.get(hdrs.ORIGIN, "").startswith("https:")
+    response = web.Response(status=204)
+    response.set_cookie(
+        SECURE_COOKIE if is_secure else COOKIE,
+        made,
+        max_age=int(lasts.total_seconds()),
+        path="/",
+        httponly=True,
+        samesite="Strict",
+        secure=is_secure,
+    )
     return response
 
 
@@ -60,10 +60,6 @@ async def sign_out(request: web.Request) -> web.Response:
         await request.app[QUEUE].revoke_key(key.id)
         request.app[KEYRING].forget()
     response = web.Response(status=204)
-    response.del_cookie(COOKIE, path="/")
+    for name in COOKIES:
+        response.del_cookie(name, path="/", secure=name == SECURE_COOKIE)
     return response
-
-
-def _at_most(seconds: float | None) -> timedelta:
-    """A browser is not signed in for longer than its key is accepted."""
-    return LASTS if seconds is None else min(LASTS, timedelta(seconds=seconds))

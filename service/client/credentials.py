@@ -56,11 +56,11 @@ def _read() -> dict[str, str]:
                 raise Unusable(
                     f"{path()} can be read by others; make it yours: chmod 600"
                 )
-            kept: dict[str, str] = json.load(file)
+            kept: dict[str, str] = dict(json.load(file).items())
             return kept
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (ValueError, AttributeError):
         raise Unusable(f"{path()} is damaged; delete it and log in again") from None
 
 

@@ -143,6 +143,11 @@ class Client:
     def __init__(self, url: URL, key: str | None = None) -> None:
         self.url = url
         headers = {"User-Agent": f"csv-export-service/{__version__}"}
+        if key is not None and url.user is not None:
+            raise Refused(
+                "a key and a user in the URL cannot be sent together",
+                "leave out the user, or log out",
+            )
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         self._http = aiohttp.ClientSession(
@@ -190,7 +195,7 @@ class Client:
             url = url.update_query(cursor=URL(following["url"]).query["cursor"])
 
     async def me(self) -> dict[str, Any]:
-        """Return whom the key speaks for, and its scopes; None if none are wanted."""
+        """Return whom the key speaks for, and its scopes; both are None without AUTH."""
         shown: dict[str, Any] = await self._json("GET", "me")
         return shown
 

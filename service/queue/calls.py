@@ -419,6 +419,22 @@ class Queue:
         assert row
         return row
 
+    async def create_session(self, id: str) -> tuple[str, timedelta] | None:
+        """Make a key for a browser that has shown key *id*; return it, and its time.
+
+        None if *id* is not accepted, or was made for a browser itself.
+        """
+        row = await self._one("select * from create_session(%s)", id)
+        return (row["key"], row["lasts"]) if row and row["key"] else None
+
+    async def logins(self) -> frozenset[str]:
+        """Return the roles that can act as the service."""
+        rows = await self._all(
+            "select rolname from pg_roles"
+            " where pg_has_role(oid, 'csv_service', 'member')"
+        )
+        return frozenset(row["rolname"] for row in rows)
+
     async def rotate_key(self, id: str) -> dict[str, str] | None:
         """Make a key like *id*, as `create_key`; None if that is not accepted."""
         row = await self._one("select * from rotate_key(%s)", id)

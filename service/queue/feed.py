@@ -112,8 +112,8 @@ class Feed:
         # Any export may have changed: notifications were merged or lost.
         self._anything = False
         self._look = asyncio.Event()
-        # The last event of each export that has not ended.
-        self._shown: dict[UUID, tuple[Status, bytes]] = {}
+        # The last event of each export that has not ended, and its requester.
+        self._shown: dict[UUID, tuple[Status, bytes, str]] = {}
         # The end of each export whose end was announced recently.
         self._told: dict[UUID, datetime] = {}
         self._last = 0  # number of the last event: microseconds since 1970
@@ -200,7 +200,7 @@ class Feed:
         return IDLE_TICK if self._listener.connected.is_set() else BLIND_TICK
 
     def _is_busy(self) -> bool:
-        return any(status is Status.PROCESSING for status, _ in self._shown.values())
+        return any(status is Status.PROCESSING for status, _, _ in self._shown.values())
 
     async def _tick(self) -> None:
         newcomers, self._newcomers = self._newcomers, []
@@ -216,7 +216,7 @@ class Feed:
         ids |= changed if self._of_all else changed & self._of_one.keys()
         ids |= {
             id
-            for id, (status, _) in self._shown.items()
+            for id, (status, _, _) in self._shown.items()
             if anything or status is Status.PROCESSING
         }
         try:
@@ -268,30 +268,29 @@ class Feed:
                 if export.ended:
                     one.end()
         for id in asked - {export.id for export in exports}:
-            self._shown.pop(id, None)
+            _, _, owner = self._shown.pop(id, (None, None, owners.get(id)))
             gone = self._event("deleted", b'{"jobId":"%b"}' % str(id).encode())
-            news.append(Frame(gone, owners.get(id), True))
+            news.append(Frame(gone, owner, True))
             for one in self._of_one.get(id, ()):
                 one.put(gone)
                 one.end()
         # Those who may see the same share the same bytes.
-        changes: dict[str | None, bytes] = {}
-        states: dict[str | None, bytes] = {}
+        changes = {
+            whose: b"".join(frame.text for frame in frames)
+            for whose, frames in _by_requester(news).items()
+        }
+        states = {
+            whose: b"".join(_newest(frames))
+            for whose, frames in _by_requester(present).items()
+        }
         for one in self._of_all:
-            whose = one.requester
-            if one in newcomers:
-                if whose not in states:
-                    states[whose] = b"".join(_newest(_of(whose, present)))
-                one.put(states[whose])
-            else:
-                if whose not in changes:
-                    changes[whose] = b"".join(f.text for f in _of(whose, news))
-                one.put(changes[whose])
+            chunks = states if one in newcomers else changes
+            one.put(chunks.get(one.requester, b""))
 
     def _frame(self, export: Export) -> tuple[bytes, bool]:
         """Return the event of *export*, and whether it is news to the subscribers."""
         body = export.model_dump_json(by_alias=True).encode()
-        status, shown = self._shown.get(export.id, (None, b""))
+        status, shown, _ = self._shown.get(export.id, (None, b"", ""))
         end, is_new = "", body != shown
         if export.finished_at is not None:
             self._shown.pop(export.id, None)
@@ -299,7 +298,7 @@ class Feed:
             is_new = self._told.get(export.id) != export.finished_at
             self._told[export.id] = export.finished_at
         else:
-            self._shown[export.id] = export.status, body
+            self._shown[export.id] = export.status, body, export.requested_by
         kind = "progress" if status is export.status else "status"
         return self._event(kind, body, end), is_new
 
@@ -314,11 +313,13 @@ class Feed:
         ]
 
 
-def _of(requester: str | None, frames: list[Frame]) -> list[Frame]:
-    """Return the *frames* of the exports of *requester*; None: all."""
-    if requester is None:
-        return frames
-    return [frame for frame in frames if frame.requester == requester]
+def _by_requester(frames: list[Frame]) -> dict[str | None, list[Frame]]:
+    """Return the *frames* of the exports of each requester, and under None all."""
+    groups: dict[str | None, list[Frame]] = {None: frames}
+    for frame in frames:
+        if frame.requester is not None:
+            groups.setdefault(frame.requester, []).append(frame)
+    return groups
 
 
 def _newest(frames: list[Frame]) -> list[bytes]:

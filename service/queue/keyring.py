@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 FRESH = 5.0  # seconds for which a key is recognized, if notifications are lost
 LOOK = 5.0  # seconds between looks at the keys that are held
 PAUSE = 1.0  # seconds after an error, until the database is asked again
+AT_ONCE = 2  # queries for keys; those who make keys up leave room for the others
 REMEMBERED = 10_000  # keys
 FORM = re.compile(r"(csv_[0-9a-f]{12}_[0-9a-f]{64})([0-9a-f]{8})")
 
@@ -41,6 +42,7 @@ class Keyring:
         self._changes = 0  # notifications that we have heard
         self._held: dict[str, set[Drop]] = {}
         self._look = asyncio.Event()
+        self._asking = asyncio.Semaphore(AT_ONCE)
 
     async def recognize(self, shown: str) -> Key | None:
         """Return the key that is *shown*; None if it is not accepted."""
@@ -51,8 +53,9 @@ class Keyring:
         if time.monotonic() < until and self._listener.connected.is_set():
             return key
         self._known.pop(digest, None)
-        asked, changes = time.monotonic(), self._changes
-        key = await self._queue.find_key(digest)
+        async with self._asking:
+            asked, changes = time.monotonic(), self._changes
+            key = await self._queue.find_key(digest)
         # It may have changed again since it was read.
         if key and changes == self._changes:
             if len(self._known) >= REMEMBERED:
@@ -75,7 +78,7 @@ class Keyring:
 
     async def run(self) -> None:
         """Look at the keys that are held, until cancelled."""
-        forget = self._listener.subscribe(KEYS, self._hear)
+        unsubscribe = self._listener.subscribe(KEYS, self._hear)
         try:
             while True:
                 await wait(self._look, LOOK)
@@ -87,7 +90,7 @@ class Keyring:
                     self._look.set()
                     await asyncio.sleep(PAUSE)
         finally:
-            forget()
+            unsubscribe()
 
     def forget(self) -> None:
         """Recognize no key without a query; those that are held are looked at."""

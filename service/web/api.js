@@ -54,7 +54,7 @@ async function call(method, path, { body, key, signal, bearer } = {}) {
   throw new Problem({ title: `The server answered ${status}.`, ...told, status });
 }
 
-/** Whom the key speaks for, or null if the service asks for none. */
+/** Who asks; its `requester` is null if the service asks nobody. */
 export const me = async () => (await call("GET", "/me"))[0];
 export const signIn = (bearer) => call("POST", "/session", { bearer });
 export const signOut = () => call("DELETE", "/session");

@@ -37,7 +37,8 @@ $$;
 comment on function announce_exports() is $$
 Notify the channel exports when a status, or a place in the queue, has changed:
 with the id, or once without an id if a statement changed more than twenty exports.
-Before that, notify exports_deleted with the id, a space, and requested_by.
+Before that, if up to twenty were deleted, notify exports_deleted with the id, a space,
+and requested_by of each.
 Notify exports_pending when there is an export to claim.
 
 A notification carries no state: receivers read the rows again.

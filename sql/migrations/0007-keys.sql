@@ -19,6 +19,8 @@ create table requester_keys (
     digest bytea not null unique,
     scopes text[] not null,
     label text,
+    made_by text references requester_keys on delete cascade,
+    replaced_by text references requester_keys on delete set null,
     created_at timestamptz not null default now(),
     expires_at timestamptz,
     last_used_at timestamptz,
@@ -40,6 +42,10 @@ comment on column requester_keys.scopes is
 'What it allows: read, export, download; admin: all of it, for everybody''s exports.';
 comment on column requester_keys.label is
 'What it is for.';
+comment on column requester_keys.made_by is
+'The key with which a browser signed in for this one, which ends with it; null for others.';
+comment on column requester_keys.replaced_by is
+'The key that rotate_key made in its place.';
 comment on column requester_keys.created_at is
 'When it was made.';
 comment on column requester_keys.expires_at is
@@ -51,6 +57,12 @@ comment on column requester_keys.revoked_at is
 
 create index requester_keys_by_requester on requester_keys (requester);
 comment on index requester_keys_by_requester is 'serves the removal of a requester';
+
+create index requester_keys_by_maker on requester_keys (made_by);
+comment on index requester_keys_by_maker is 'serves the removal of a key';
+
+create index requester_keys_by_replacement on requester_keys (replaced_by);
+comment on index requester_keys_by_replacement is 'serves the removal of a key';
 
 revoke all on requesters, requester_keys from public;
 

@@ -72,10 +72,10 @@ async def test_who_does_not_ask_is_closed(
 async def test_a_body_that_does_not_arrive_is_a_408(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.problems.BODY_PATIENCE", 0.2)
+    monkeypatch.setattr("service.api.bodies.PATIENCE", 0.2)
     status, headers, problem = await ask(
         service,
-        b"POST /exports HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        b"POST /exports HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b'Content-Length: 30\r\n\r\n{"query":',
     )
     assert (status, problem["status"]) == (408, 408)

@@ -74,7 +74,7 @@ async def test_a_scope_that_lacks_is_named(
     key = await made(shell, "ann", "--scope", "read")
     monkeypatch.setenv("CSV_EXPORT_KEY", key)
     done = await shell.run("export", "--query", "select 1", code=1)
-    assert b"it lacks the scope 'export'" in done.err
+    assert b"it needs the scope 'export'" in done.err
     await shell.run("list")
 
 

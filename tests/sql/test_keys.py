@@ -16,6 +16,7 @@ CALLS = (
     "select rotate_key('x')",
     "select revoke_key('x')",
     "select find_key('x')",
+    "select create_session('x')",
     "select * from live_keys",
     "select * from requester_keys",
     "select * from requesters",
@@ -106,11 +107,69 @@ def test_rotation_and_revocation(conn: Conn) -> None:
         (first[0], "ann", ["read"], True),
         (made[0], "ann", ["read"], False),
     ]
+    # A key is replaced once.
+    assert conn.execute("select * from rotate_key(%s)", first).fetchone() == (
+        None,
+        None,
+    )
     for expected in (True, False):
         assert conn.execute("select revoke_key(%s)", made).fetchone() == (expected,)
     assert conn.execute("select id from live_keys").fetchall() == [first]
     assert conn.execute("select * from rotate_key(%s)", made).fetchone() == (None, None)
     assert conn.execute("select revoke_key('x')").fetchone() == (False,)
+
+
+def test_a_session_ends_with_its_key(conn: Conn) -> None:
+    key = conn.execute("select id from create_key('ann', '{read}', '1 h')").fetchone()
+    assert key
+    made = conn.execute(
+        "select id, lasts <= '1 h' from create_session(%s)", key
+    ).fetchone()
+    assert made and made[1]
+    none = (None, None, None)
+    again = conn.execute("select * from create_session(%s)", made[:1]).fetchone()
+    assert again == none
+    assert conn.execute("select * from rotate_key(%s)", made[:1]).fetchone() == none[:2]
+    ways = (
+        "select revoke_key(%s)",
+        "update requester_keys set expires_at = now() where id = %s",
+        "delete from requester_keys where id = %s",
+    )
+    for way in ways:
+        with conn.transaction(force_rollback=True):
+            conn.execute(way, key)
+            assert conn.execute("select from live_keys").rowcount == 0
+    for long in ("null", "'30 d'"):
+        lasts = conn.execute(
+            f"select lasts from create_key('bob', '{{read}}', {long}) as k"
+            " cross join lateral create_session(k.id)"
+        ).fetchone()
+        assert lasts and lasts[0].total_seconds() == 12 * 3600
+    assert conn.execute("select * from create_session('x')").fetchone() == none
+
+
+def test_a_login_of_the_service_is_no_requester(conn: Conn) -> None:
+    for name in ("csv_service", "postgres"):
+        with pytest.raises(errors.InvalidParameterValue, match="login of the service"):
+            conn.execute("select create_key(%s)", [name])
+
+
+def test_a_key_is_found_while_it_is_locked_and_on_a_standby(
+    conn: Conn, database: str
+) -> None:
+    conn.execute("select create_key('ann')")
+    find = "select id from find_key((select digest from requester_keys))"
+    with psycopg.connect(database) as other:
+        other.execute("select from requester_keys for update")
+        assert conn.execute(find).rowcount == 1
+    with conn.transaction():
+        conn.execute("set transaction read only")
+        assert conn.execute(find).rowcount == 1
+    used = conn.execute("select last_used_at is not null from requester_keys")
+    assert used.fetchone() == (False,)
+    conn.execute(find)
+    used = conn.execute("select last_used_at is not null from requester_keys")
+    assert used.fetchone() == (True,)
 
 
 def test_keys_that_ended_long_ago_are_forgotten(conn: Conn) -> None:
