@@ -273,22 +273,27 @@ async def test_a_key_that_ends_ends_a_download(service: Service, conn: Conn) -> 
                 await answer.read()
 
 
-async def test_a_key_is_recognized_without_a_query(
-    service: Service, conn: Conn
+async def test_a_key_that_was_seen_needs_no_query(
+    service: Service, conn: Conn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("service.queue.keyring.FRESH", 600.0)
     made = make_key(conn, "ann")
+    me = {"requester": "ann", "scopes": ["download", "export", "read"], "by": "key"}
     async with asking(service, made) as asker:
-        for _ in range(3):
+
+        async def listens() -> bool:  # else each key is looked up
+            async with asker.http.get("/metrics") as answer:
+                return "export_listener_connected 1.0" in await answer.text()
+
+        await eventually(listens)
+        async with asker.http.get("/me") as answer:
+            assert await answer.json() == me
+        with conn.transaction(force_rollback=True):
+            conn.execute("lock table requester_keys")  # now a query would wait
             async with asker.http.get("/me") as answer:
-                assert (await answer.json()) == {
-                    "requester": "ann",
-                    "scopes": ["download", "export", "read"],
-                    "by": "key",
-                }
-    row = conn.execute(
-        "select last_used_at >= created_at from requester_keys where id = %s", [made.id]
-    ).fetchone()
-    assert row == (True,)
+                assert await answer.json() == me
+    used = "select last_used_at >= created_at from requester_keys where id = %s"
+    assert conn.execute(used, [made.id]).fetchone() == (True,)
 
 
 async def test_a_rotated_key_overlaps_with_the_new_one(
