@@ -1,21 +1,22 @@
 """The resource /keys, for keys with the scope admin."""
 
 from aiohttp import web
-from pydantic import BaseModel
 
-from .bodies import members
+from .bodies import answer, members
 from .keys import ASKER, KEYRING, QUEUE
 from .models import KeyInfo, KeyList, KeyRequest, MadeKey
 from .problems import Problem, refusing
 
 routes = web.RouteTableDef()
 
+SECRET = {"Cache-Control": "no-store"}
+
 
 @routes.get("/keys")
 async def list_keys(request: web.Request) -> web.Response:
     _refuse_anybody(request)
     found = await request.app[QUEUE].keys()
-    return _json(KeyList(keys=[KeyInfo(**row) for row in found]))
+    return answer(KeyList(keys=[KeyInfo(**row) for row in found]), headers=SECRET)
 
 
 @routes.post("/keys")
@@ -26,7 +27,7 @@ async def create(request: web.Request) -> web.Response:
     made = await request.app[QUEUE].create_key(
         wanted.requester, list(wanted.scopes), wanted.lasts, wanted.label
     )
-    return _json(MadeKey(**made), status=201)
+    return answer(MadeKey(**made), status=201, headers=SECRET)
 
 
 @routes.post("/keys/{id}/rotate")
@@ -36,7 +37,7 @@ async def rotate(request: web.Request) -> web.Response:
     if made is None:
         raise _unknown(request)
     request.app[KEYRING].forget()
-    return _json(MadeKey(**made), status=201)
+    return answer(MadeKey(**made), status=201, headers=SECRET)
 
 
 @routes.delete("/keys/{id}")
@@ -62,13 +63,4 @@ def _unknown(request: web.Request) -> Problem:
     return Problem(
         404,
         f"There is no key {request.match_info['id']!r} that is accepted, and not replaced.",
-    )
-
-
-def _json(shown: BaseModel, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status,
-        text=shown.model_dump_json(by_alias=True),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
     )

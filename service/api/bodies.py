@@ -1,12 +1,14 @@
-"""Read what clients send: bodies, and the JSON objects in them."""
+"""The bodies of requests and answers, which are JSON objects."""
 
 import asyncio
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from pydantic import BaseModel
 
 from .problems import Problem
 
@@ -39,6 +41,18 @@ async def members(request: web.Request) -> dict[str, Any]:
             headers={"Accept": "application/json"},
         )
     return _parsed(body) if body else {}
+
+
+def answer(
+    shown: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Answer with the JSON of *shown*."""
+    return web.Response(
+        status=status,
+        text=shown.model_dump_json(by_alias=True),
+        content_type="application/json",
+        headers=headers,
+    )
 
 
 def _parsed(body: bytes) -> Any:

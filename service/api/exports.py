@@ -16,7 +16,7 @@ from ..copying import preview
 from ..copying.command import unique_names
 from ..model import Export, Status
 from ..queue.calls import KeyReused
-from .bodies import members
+from .bodies import answer, members
 from .download import send_file, unreadable
 from .keys import ASKER, PREVIEWS, QUEUE, SESSIONS, SETTINGS, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
@@ -68,7 +68,7 @@ async def submit(request: web.Request) -> web.Response:
             "key-reused", "This Idempotency-Key was used for another request before."
         ) from None
     headers = {"Location": f"/exports/{export.id}", "Retry-After": "1"}
-    return _json(export, status=202, headers=headers)
+    return answer(export, status=202, headers=headers)
 
 
 @routes.get("/exports")
@@ -99,7 +99,7 @@ async def list_exports(request: web.Request) -> web.Response:
 @routes.get("/exports/{id}")
 async def show(request: web.Request) -> web.Response:
     export = await find(request)
-    return _json(export, headers={} if export.ended else {"Retry-After": "1"})
+    return answer(export, headers={} if export.ended else {"Retry-After": "1"})
 
 
 @routes.post("/exports/{id}/cancel")
@@ -111,7 +111,7 @@ async def cancel(request: web.Request) -> web.Response:
         raise Problem(
             "ended", f"The export is {status} and can no longer be cancelled."
         )
-    return _json(export)
+    return answer(export)
 
 
 @routes.post("/exports/{id}/retry")
@@ -124,7 +124,7 @@ async def retry(request: web.Request) -> web.Response:
             " retried.",
         )
     await request.app[QUEUE].retry(before.id)
-    return _json(await find(request), status=202, headers={"Retry-After": "1"})
+    return answer(await find(request), status=202, headers={"Retry-After": "1"})
 
 
 @routes.get("/exports/{id}/download")
@@ -222,9 +222,7 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
         ],
         rows=rows,
     )
-    return web.Response(
-        text=shown.model_dump_json(by_alias=True), content_type="application/json"
-    )
+    return answer(shown)
 
 
 def _name(export: Export) -> str:
@@ -273,17 +271,6 @@ def _id(request: web.Request) -> UUID:
         raise Problem(
             404, f"{given!r} is not the id of an export; the ids are UUIDs."
         ) from None
-
-
-def _json(
-    export: Export, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    return web.Response(
-        status=status,
-        text=export.model_dump_json(by_alias=True),
-        content_type="application/json",
-        headers=headers,
-    )
 
 
 def _encode(last: Export) -> str:

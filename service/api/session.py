@@ -8,6 +8,7 @@ no other site can send.
 from aiohttp import hdrs, web
 
 from .access import COOKIE, COOKIES, SECURE_COOKIE
+from .bodies import answer
 from .keys import ASKER, KEYRING, QUEUE, SETTINGS
 from .models import Me
 from .problems import Problem
@@ -19,13 +20,12 @@ routes = web.RouteTableDef()
 async def me(request: web.Request) -> web.Response:
     asker = request[ASKER]
     known = asker.requester is not None
-    told = Me(
-        requester=asker.requester,
-        scopes=sorted(asker.scopes) if known else None,
-        by="key" if asker.key else "proxy" if known else None,
-    )
-    return web.Response(
-        text=told.model_dump_json(by_alias=True), content_type="application/json"
+    return answer(
+        Me(
+            requester=asker.requester,
+            scopes=sorted(asker.scopes) if known else None,
+            by="key" if asker.key else "proxy" if known else None,
+        )
     )
 
 
