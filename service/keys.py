@@ -1,6 +1,6 @@
 """The commands that make and end keys, over the database."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -94,7 +94,9 @@ def list_keys() -> None:
                 _state(key),
             ]
             for key in _ask(
-                "select * from requester_keys order by requester, created_at"
+                "select k.*, live.id is not null as accepted from requester_keys as k"
+                " left join live_keys as live using (id)"
+                " order by k.requester, k.created_at"
             )
         ],
     )
@@ -114,9 +116,7 @@ def rotate(id: str, overlap: timedelta) -> None:
     """Replace the key ID by a new one, and print that."""
     made = _ask("select * from rotate_key(%s, %s)", id, overlap)[0]
     if made["id"] is None:
-        raise failure(
-            f"there is no key {id} that is accepted and not replaced; see 'csv-export keys list'"
-        )
+        raise _unknown(id)
     _show_made(made)
 
 
@@ -125,9 +125,7 @@ def rotate(id: str, overlap: timedelta) -> None:
 def revoke(id: str) -> None:
     """Accept the key ID no longer; what it opened is closed at once."""
     if not _ask("select revoke_key(%s) as revoked", id)[0]["revoked"]:
-        raise failure(
-            f"there is no key {id} that is accepted and not replaced; see 'csv-export keys list'"
-        )
+        raise _unknown(id)
     live.say(f"key {id} is revoked")
 
 
@@ -144,8 +142,17 @@ def _ask(statement: Any, *parameters: object) -> list[dict[str, Any]]:
             raise failure(
                 "the schema is missing or too old; run 'csv-export migrate'"
             ) from error
+        except psycopg.OperationalError:
+            raise  # `database` says what it is
         except psycopg.DatabaseError as error:
             raise failure(str(error.diag.message_primary or error)) from error
+
+
+def _unknown(id: str) -> Exception | SystemExit:
+    return failure(
+        f"there is no key {id} that is accepted and not replaced;"
+        " see 'csv-export keys list'"
+    )
 
 
 def _show_made(made: dict[str, Any]) -> None:
@@ -154,11 +161,9 @@ def _show_made(made: dict[str, Any]) -> None:
 
 
 def _state(key: dict[str, Any]) -> str:
+    expires = live.when(key["expires_at"])
+    if key["accepted"]:
+        return f"accepted until {expires}" if expires else "accepted"
     if key["revoked_at"]:
         return f"revoked {live.when(key['revoked_at'])}"
-    if key["expires_at"] is None:
-        return "accepted"
-    expired = key["expires_at"] <= datetime.now(UTC)
-    return (
-        f"{'expired' if expired else 'accepted until'} {live.when(key['expires_at'])}"
-    )
+    return f"ended with {key['made_by']}" if key["made_by"] else f"expired {expires}"
