@@ -107,13 +107,16 @@ async def running(
                 log.warning(
                     "there is no key yet; make one: csv-export keys create NAME"
                 )
+            # Only a proxy names requesters that the database has not checked.
+            asks_proxy = settings.auth == "proxy"
+            logins = await queue.logins() if asks_proxy else frozenset[str]()
             app = create_app(
                 shared
                 | {
                     keys.FEED: feed,
                     keys.SESSIONS: sessions,
                     keys.KEYRING: keyring,
-                    keys.LOGINS: await queue.logins(),
+                    keys.LOGINS: logins,
                 }
             )
             url = await _serve(stack, app, settings.host, settings.port, "PORT")

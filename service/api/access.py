@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 COOKIE, SECURE_COOKIE = "csv_export_key", "__Host-csv_export_key"
 COOKIES = (SECURE_COOKIE, COOKIE)  # the first that is sent counts
-SECURE = {COOKIE: "", SECURE_COOKIE: "; Secure"}
 REALM = 'Bearer realm="CSV Export Service"'
 
 # What a key must allow for each route; "any": every key will do.
@@ -135,7 +134,8 @@ async def _recognize(request: web.Request) -> Asker:
             hdrs.WWW_AUTHENTICATE: f'{REALM}, error="invalid_token"'
         }
         if cookie is not None:  # so that the browser does not send it again
-            headers[hdrs.SET_COOKIE] = f"{cookie}=; Max-Age=0; Path=/{SECURE[cookie]}"
+            secure = "; Secure" if cookie == SECURE_COOKIE else ""
+            headers[hdrs.SET_COOKIE] = f"{cookie}=; Max-Age=0; Path=/{secure}"
         raise Problem(
             401,
             "This key is not accepted: it is wrong, has expired, or was revoked.",
