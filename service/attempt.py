@@ -24,7 +24,7 @@ from .copying.lanes import Lanes
 from .copying.pump import RowsMissing
 from .copying.statement import MeansAnother, NotASelect
 from .metrics import Metrics
-from .model import Export, ExportError, Receipt, Sliceable, Status
+from .model import Export, ExportError, Limit, Receipt, Sliceable, Status
 from .postgres.reader import Sessions
 from .queue.calls import LeaseLost, Queue
 from .storage import CannotCreate, CannotWrite, Directory, Partial
@@ -62,7 +62,7 @@ class HandedBack(Exception):
 
 
 class TooLong(Exception):
-    """The attempt took longer than MAX_EXPORT_DURATION."""
+    """The attempt took longer than is allowed."""
 
 
 # Errors that are logged without a traceback.
@@ -105,6 +105,7 @@ class RunningAttempt:
         self.cannot_create = ""  # why the file could not be created, if so
         self._means = means
         self.export = export
+        self._theirs = f"the limit of {export.requested_by}"
         self._claimed_at = claimed_at
         self._log = about(export)
         self._began = time.monotonic()
@@ -164,9 +165,17 @@ class RunningAttempt:
             self.export,
             search_path=self.export.search_path,
             relations=self.export.relations,
-            max_bytes=settings.max_export_bytes,
+            max_bytes=Limit.lowest(
+                (settings.max_export_bytes, "MAX_EXPORT_BYTES"),
+                (self.export.max_bytes, self._theirs),
+            ),
+            max_rows=Limit.lowest((self.export.max_rows, self._theirs)),
             sliceable=await self._slices(),
             pool=self._means.lanes,
+        )
+        longest = Limit.lowest(
+            (settings.max_export_duration, "MAX_EXPORT_DURATION"),
+            (self.export.max_seconds, self._theirs),
         )
         loop = asyncio.get_running_loop()
         copying = loop.run_in_executor(self._means.threads, self._write, loop)
@@ -180,7 +189,7 @@ class RunningAttempt:
             waiting: list[asyncio.Future[Any]] = [copying, self._beating, late]
             done, _ = await asyncio.wait(
                 waiting,
-                timeout=settings.max_export_duration,
+                timeout=longest.most if longest else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             late.cancel()
@@ -194,10 +203,9 @@ class RunningAttempt:
             raise LeaseLost
         if self._means.late.is_set():
             raise HandedBack("it did not finish within DRAIN_TIMEOUT")
-        if timed_out:
+        if timed_out and longest:
             raise TooLong(
-                f"it took longer than {settings.max_export_duration:g} seconds,"
-                " which is MAX_EXPORT_DURATION"
+                f"it took longer than {longest.most:g} seconds, which is {longest.name}"
             )
         if isinstance(error, CannotCreate):
             self.cannot_create = f"the exports cannot be written: {error}"

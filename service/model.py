@@ -213,8 +213,12 @@ class Export(Format):
     eta_seconds: int | None = None
     """Seconds until it is expected to end."""
 
+    waits_for: str | None = None
+    """What it waits for while pending: its `time`, a `worker`, or the end of others of
+    its requester (`limit`)."""
+
     place: int | None = None
-    """Place in the queue while pending and due, from 1."""
+    """Place in the queue while it waits for a worker, from 1; of the first hundred."""
 
     source: str | None
     """The relation that is exported; null for a query."""
@@ -272,6 +276,10 @@ class Export(Format):
     max_attempts: int
     """After how many failed attempts it fails for good."""
 
+    turn: int | None = Field(default=None, exclude=True)
+    max_rows: int | None = Field(default=None, exclude=True)
+    max_bytes: int | None = Field(default=None, exclude=True)
+    max_seconds: int | None = Field(default=None, exclude=True)
     requested_by: str
     """Who asked for it: the requester of the key, or the database role that inserted it."""
 
@@ -310,6 +318,20 @@ class Export(Format):
             if info.field_name == "error":
                 return ExportError(message=str(value))
             return [] if info.field_name == "history" else None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most of something, and what says so."""
+
+    most: float
+    name: str
+
+    @classmethod
+    def lowest(cls, *limits: tuple[float | None, str]) -> "Limit | None":
+        """Return the lowest of the *limits*, of which None is no limit."""
+        given = [cls(most, name) for most, name in limits if most is not None]
+        return min(given, key=lambda limit: limit.most, default=None)
 
 
 @dataclass(frozen=True)

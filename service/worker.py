@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from operator import attrgetter
 
 import psycopg
@@ -59,8 +58,8 @@ class Worker:
         self._wake = asyncio.Event()  # there is work, or a free slot, or we drain
         self._busy = 0  # number of slots in use
         self._running: set[RunningAttempt] = set()
-        # for each priority, the run_at of the export claimed last
-        self._floors: list[datetime | None] = [None] * PRIORITIES
+        # for each priority, the turn of the export claimed last
+        self._floors: list[int | None] = [None] * PRIORITIES
         self._looked_everywhere = 0.0
         self._no_room = False
         self._cannot_create = ""  # why the last attempt could not create its file
@@ -126,6 +125,8 @@ class Worker:
                 claimed = await self._claim(everywhere, free)
                 if not claimed:
                     await wait(self._wake, await self._idle_for(everywhere))
+                    if not self._wake.is_set():  # something may have become due
+                        self._looked_everywhere = 0.0
             except Exception as error:
                 known = isinstance(error, psycopg.Error)
                 log.warning("cannot claim: %s", error, exc_info=not known)
@@ -176,15 +177,15 @@ class Worker:
         return not problem
 
     async def _claim(self, everywhere: bool, limit: int) -> list[Export]:
-        """Claim at or above the floors, or *everywhere*; see `claim_export`."""
+        """Claim at or above the floors, or *everywhere*; see `claim_exports`."""
         if everywhere:
             self._looked_everywhere = time.monotonic()
         floors = None if everywhere else self._floors
         claimed = await self._queue.claim(
             self.name, self._settings.lease, floors, limit
         )
-        for export in sorted(claimed, key=attrgetter("run_at")):
-            self._floors[export.priority] = export.run_at
+        for export in sorted(claimed, key=attrgetter("turn")):
+            self._floors[export.priority] = export.turn
             assert export.started_at
             waited = (export.started_at - export.run_at).total_seconds()
             self._metrics.claim_latency.observe(max(0, waited))

@@ -108,12 +108,44 @@ comment on column exports.relations is
 'The relations that words of the query meant when it was checked: {"users": "public"}.'
 ' They must mean the same when it runs.';
 
+comment on column exports.turn is
+'Its turn among those of its priority; see queue_up.';
+comment on column exports.waits_for is
+'What it waits for while pending: time (its run_at), limit (others of its requester) or worker.';
+comment on column exports.max_rows is
+'The most rows of its file; here and below, of its requester.';
+comment on column exports.max_bytes is
+'The most bytes of its file.';
+comment on column exports.max_seconds is
+'The most seconds of an attempt.';
+
+comment on column requesters.weight is
+'Their share of the workers, compared with the weights of others.';
+comment on column requesters.max_running is
+'How many exports may run at once; here and below null means any number.';
+comment on column requesters.max_pending is
+'How many exports may wait.';
+comment on column requesters.max_priority is
+'The highest priority they may use.';
+comment on column requesters.max_rows is
+'The most rows of a file.';
+comment on column requesters.max_bytes is
+'The most bytes of a file.';
+comment on column requesters.max_bytes_a_day is
+'The most bytes of all files made on a day of UTC.';
+comment on column requesters.max_seconds is
+'The most seconds of an attempt.';
+comment on column requesters.max_previews_a_minute is
+'How many previews a minute each process of the service makes for them.';
+comment on column requesters.max_requests_a_minute is
+'How many requests a minute each process of the service answers them.';
+
 comment on column live_exports.rows is
 'Rows written, as of this moment.';
 comment on column live_exports.bytes is
 'Bytes written, as of this moment.';
 comment on column live_exports.place is
-'The place in the queue, from 1, of the first hundred that are due.';
+'The place in the queue, from 1, of the first hundred that wait for a worker.';
 comment on column live_exports.rows_per_second is
 'Mean speed of the running attempt.';
 comment on column live_exports.eta_seconds is

@@ -44,12 +44,23 @@ select not exists (select from exports_migrations where name = '0007-keys') as m
 \if :missing
 \ir migrations/0007-keys.sql
 \endif
+select not exists (select from exports_migrations where name = '0008-fair-turns') as missing \gset
+\if :missing
+\ir migrations/0008-fair-turns.sql
+\endif
+\ir functions/admit.sql
+\ir functions/admit_due.sql
+\ir functions/admit_exports.sql
+\ir functions/admit_requester.sql
 \ir functions/after_failure.sql
 \ir functions/announce_exports.sql
 \ir functions/announce_keys.sql
 \ir functions/base_type.sql
 \ir functions/cancel_export.sql
+\ir functions/check_limits.sql
+\ir functions/check_priority.sql
 \ir functions/claim_export.sql
+\ir functions/claim_exports.sql
 \ir functions/compile_filter.sql
 \ir functions/compile_filters.sql
 \ir functions/compile_select.sql
@@ -70,16 +81,19 @@ select not exists (select from exports_migrations where name = '0007-keys') as m
 \ir functions/heartbeat_export.sql
 \ir functions/is_blank.sql
 \ir functions/next_export_in.sql
+\ir functions/places_left.sql
 \ir functions/prepare_export.sql
 \ir functions/preview_export.sql
 \ir functions/prune_exports.sql
 \ir functions/queue_depth.sql
+\ir functions/queue_up.sql
 \ir functions/readable.sql
 \ir functions/refuse_other_meanings.sql
 \ir functions/relations_in.sql
 \ir functions/relations_under.sql
 \ir functions/release_export.sql
 \ir functions/remember_files.sql
+\ir functions/requester_usage.sql
 \ir functions/rescue_exports.sql
 \ir functions/retry_export.sql
 \ir functions/revoke_key.sql
@@ -87,6 +101,7 @@ select not exists (select from exports_migrations where name = '0007-keys') as m
 \ir functions/session_search_path.sql
 \ir functions/submit_export.sql
 \ir functions/trim_query.sql
+\ir functions/turn_reached.sql
 \ir views.sql
 \ir triggers.sql
 \ir comments.sql

@@ -4,6 +4,21 @@ for each row execute function submit_export();
 create or replace trigger guard before update on exports
 for each row execute function guard_export();
 
+create or replace trigger admit_insert after insert on exports
+referencing new table as new_rows
+for each statement execute function admit_exports();
+
+create or replace trigger admit_update after update on exports
+referencing old table as old_rows new table as new_rows
+for each statement execute function admit_exports();
+
+create or replace trigger admit_delete after delete on exports
+referencing old table as old_rows
+for each statement execute function admit_exports();
+
+create or replace trigger admit after insert or delete or update of name, max_running on requesters
+for each row execute function admit_requester();
+
 create or replace trigger announce_insert after insert on exports
 referencing new table as new_rows
 for each statement execute function announce_exports();

@@ -10,10 +10,10 @@ select
         (
             select place
             from (
-                select id, row_number() over (order by priority desc, run_at, id) as place
+                select id, row_number() over (order by priority desc, turn, id) as place
                 from exports
-                where status = 'pending' and run_at <= now()
-                order by priority desc, run_at, id
+                where waits_for = 'worker'
+                order by priority desc, turn, id
                 limit 100
             ) as places
             where places.id = e.id
@@ -78,7 +78,12 @@ select
     e.decimal_comma,
     e.line_break_text,
     e.digits_as_text,
-    coalesce(e.expires_at <= now(), false) as expired
+    coalesce(e.expires_at <= now(), false) as expired,
+    e.turn,
+    e.waits_for,
+    e.max_rows,
+    e.max_bytes,
+    e.max_seconds
 from exports as e
 left join lateral (
     select sum(coalesce(tuples_processed, 0) + told.rows) as rows,
@@ -160,8 +165,15 @@ as $$
         union all
         (
             select id from exports
-            where p_waiting and status = 'pending'
-            order by priority desc, run_at, id
+            where p_waiting and waits_for = 'worker'
+            order by priority desc, turn, id
+            limit 100
+        )
+        union all
+        (
+            select id from exports
+            where p_waiting and waits_for = 'time'
+            order by run_at
             limit 100
         )
         union all
@@ -177,8 +189,8 @@ as $$
     order by created_at;
 $$;
 comment on function watch_exports is $$
-The exports p_ids; if asked for, those that are running and the first hundred that
-wait; and those of the newest thousand that ended after p_since.
+The exports p_ids; if asked for, those that are running, the first hundred that wait for
+a worker, and the first hundred that wait for their time; and those of the newest thousand that ended after p_since.
 $$;
 
 create or replace view sources as

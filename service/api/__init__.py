@@ -19,10 +19,11 @@ from . import (
     origins,
     pages,
     problems,
+    rates,
     session,
     sources,
 )
-from .keys import FEED, PREVIEWS, SETTINGS
+from .keys import FEED, PREVIEWS, QUEUE, RATES, SETTINGS
 from .previews import Previews
 
 OTHERS_IN_BODY = 1024 * 1024  # bytes of a request in addition to its query
@@ -32,10 +33,12 @@ def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     """Return the application; *resources* maps the keys in `keys` to their objects."""
     app = _create(resources, access.middleware)
     app[PREVIEWS] = Previews()
+    app[RATES] = rates.Rates(app[QUEUE])
     app.on_shutdown.append(_end_streams)
     app.on_cleanup.append(_end_previews)
     app.on_response_prepare.append(download.set_etag)
     app.on_response_prepare.append(pages.set_policy)
+    app.on_response_prepare.append(rates.tell)
     for module in (exports, events, sources, session, administration, openapi, pages):
         app.add_routes(module.routes)
     access.check(app)

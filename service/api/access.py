@@ -20,7 +20,7 @@ from aiohttp.typedefs import Handler
 
 from ..queue.keyring import is_well_formed
 from .askers import SCOPES, Asker, Need
-from .keys import ASKER, KEYRING, LOGINS, METRICS, SETTINGS
+from .keys import ASKER, KEYRING, LOGINS, METRICS, RATES, SETTINGS
 from .models import REQUESTER
 from .problems import Problem
 
@@ -80,6 +80,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
                     },
                     scope=need,
                 )
+            await request.app[RATES].spend(request, asker.requester, "requests")
     return await handler(request)
 
 

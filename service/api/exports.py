@@ -18,7 +18,7 @@ from ..model import Export, Status
 from ..queue.calls import KeyReused
 from .bodies import answer, members
 from .download import send_file, unreadable
-from .keys import ASKER, PREVIEWS, QUEUE, SESSIONS, SETTINGS, STORAGE
+from .keys import ASKER, PREVIEWS, QUEUE, RATES, SESSIONS, SETTINGS, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
 from .problems import Problem, refused, refusing
 
@@ -56,6 +56,7 @@ async def submit(request: web.Request) -> web.Response:
         request.app[SETTINGS].default_source, request.app[SESSIONS].search_path
     )
     if options.dry_run:
+        await request.app[RATES].spend(request, request[ASKER].requester, "previews")
         with refused(wanted.query):
             return await _preview(request, values)
     try:

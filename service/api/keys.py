@@ -13,6 +13,7 @@ from ..queue.keyring import Keyring
 from ..storage import Directory
 from .askers import Asker
 from .previews import Previews
+from .rates import Rates
 
 ASKER = web.RequestKey("asker", Asker)
 SETTINGS = web.AppKey("settings", Settings)
@@ -23,5 +24,6 @@ LOGINS = web.AppKey("logins", frozenset[str])
 METRICS = web.AppKey("metrics", Metrics)
 PREVIEWS = web.AppKey("previews", Previews)
 QUEUE = web.AppKey("queue", Queue)
+RATES = web.AppKey("rates", Rates)
 SESSIONS = web.AppKey("sessions", Sessions)
 STORAGE = web.AppKey("storage", Directory)

@@ -307,6 +307,62 @@ class Health(Described):
     """Why it is degraded."""
 
 
+class Limits(Described):
+    """What a requester may have. Null: any number."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore"
+    )
+
+    weight: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Their share of the workers, compared with others; 1 if null."""
+
+    max_running: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Exports that run at once; 0 pauses all of theirs."""
+
+    max_pending: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    """Exports that wait."""
+
+    max_priority: Annotated[int, Field(ge=0, le=9)] | None = None
+    """The highest priority."""
+
+    max_rows: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    """Rows of a file."""
+
+    max_bytes: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    """Bytes of a file."""
+
+    max_bytes_a_day: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    """Bytes of all files made on a day of UTC. What is running when it is reached goes
+    on."""
+
+    max_seconds: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Seconds of an attempt."""
+
+    max_previews_a_minute: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Previews a minute, in each process of the service."""
+
+    max_requests_a_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Requests a minute, in each process of the service."""
+
+
+class Usage(Described):
+    """What of the limits is used."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore"
+    )
+
+    running: int
+    """Exports that run now."""
+
+    pending: int
+    """Exports that wait now."""
+
+    bytes_today: int
+    """Bytes of the files made today, by UTC; counted if there is a limit."""
+
+
 class Me(Described):
     """Who asks."""
 
@@ -321,6 +377,12 @@ class Me(Described):
 
     by: Literal["key", "proxy"] | None
     """What has told the service who asks: a key, or the proxy before it."""
+
+    limits: Limits | None = None
+    """What the requester may have; null if the service asks for no keys."""
+
+    usage: Usage | None = None
+    """What of it is used; null if the service asks for no keys."""
 
 
 class KeyRequest(_Body):

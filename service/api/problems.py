@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from psycopg import errors
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ TYPES = {
     "slow-preview": (422, "The preview takes too long"),
     "expired": (410, "The file is no longer kept"),
     "too-many": (429, "Too many exports are waiting"),
+    "quota-exceeded": (429, "A limit of the requester is reached"),
     "away": (503, "The database is not available"),
 }
 
@@ -194,6 +197,11 @@ def _place(error: psycopg.Error, query: str) -> dict[str, int]:
     }
 
 
+def _until_midnight() -> int:
+    """Return the seconds that are left of this day of UTC."""
+    return 86_400 - int(time.time()) % 86_400
+
+
 def of_database(error: psycopg.Error) -> Problem:
     """Return the problem that an error of the queue's database is to the client."""
     code = error.sqlstate or ""
@@ -205,11 +213,14 @@ def of_database(error: psycopg.Error) -> Problem:
             hint=error.diag.message_hint,
         )
     if isinstance(error, errors.ConfigurationLimitExceeded):
+        limit = error.diag.column_name  # of the requester; see check_limits
+        seconds = _until_midnight() if limit == "max_bytes_a_day" else 10
         return Problem(
-            "too-many",
+            "quota-exceeded" if limit else "too-many",
             error.diag.message_primary or str(error),
-            headers={"Retry-After": "10"},
+            headers={"Retry-After": str(seconds)},
             hint=error.diag.message_hint,
+            limit=limit and to_camel(limit),
         )
     lost = isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     if code.startswith(OURS) or lost and not code:

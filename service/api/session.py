@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from .access import COOKIE, COOKIES, SECURE_COOKIE
 from .bodies import answer
 from .keys import ASKER, KEYRING, QUEUE, SETTINGS
-from .models import Me
+from .models import Limits, Me, Usage
 from .problems import Problem
 
 routes = web.RouteTableDef()
@@ -19,12 +19,16 @@ routes = web.RouteTableDef()
 @routes.get("/me")
 async def me(request: web.Request) -> web.Response:
     asker = request[ASKER]
-    known = asker.requester is not None
+    if asker.requester is None:
+        return answer(Me(requester=None, scopes=None, by=None))
+    allowance = await request.app[QUEUE].allowance(asker.requester)
     return answer(
         Me(
             requester=asker.requester,
-            scopes=sorted(asker.scopes) if known else None,
-            by="key" if asker.key else "proxy" if known else None,
+            scopes=sorted(asker.scopes),
+            by="key" if asker.key else "proxy",
+            limits=Limits.model_validate(allowance),
+            usage=Usage.model_validate(allowance),
         )
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from ..model import Column, Format, Sliceable
+from ..model import Column, Format, Limit, Sliceable
 from ..postgres.connections import sever
 from ..postgres.reader import (
     Session,
@@ -44,7 +44,7 @@ class NotEncodable(Exception):
 
 
 class TooLarge(Exception):
-    """The file grew beyond MAX_EXPORT_BYTES."""
+    """The file has more bytes, or more rows, than are allowed."""
 
 
 class NotThereYet(Exception):
@@ -69,7 +69,8 @@ class Copy:
         *,
         search_path: str | None = None,
         relations: dict[str, str] | None = None,
-        max_bytes: int | None = None,
+        max_bytes: Limit | None = None,
+        max_rows: Limit | None = None,
         sliceable: Sliceable | None = None,
         pool: lanes.Lanes | None = None,
     ) -> None:
@@ -79,7 +80,8 @@ class Copy:
         self._form = form or Format()
         self._search_path = search_path
         self._relations = relations
-        self._max_bytes = max_bytes or sys.maxsize
+        self._max_bytes = max_bytes or Limit(sys.maxsize, "")
+        self._max_rows = max_rows or Limit(sys.maxsize, "")
         self._sliceable = sliceable
         self._pool = pool
         self._lanes: list[lanes.Lane] = []
@@ -178,10 +180,10 @@ class Copy:
     def _limited(self, write: Write) -> Write:
         def limited(block: bytes | memoryview) -> None:
             self._written += len(block)
-            if self._written > self._max_bytes:
+            if self._written > self._max_bytes.most:
                 raise TooLarge(
-                    f"the file would be larger than {self._max_bytes:,} bytes,"
-                    " which is MAX_EXPORT_BYTES"
+                    f"the file would be larger than {self._max_bytes.most:,} bytes,"
+                    f" which is {self._max_bytes.name}"
                 )
             write(block)
 
@@ -214,6 +216,11 @@ class Copy:
 
     def _count(self, rows: int, size: int) -> None:
         self.rows, self.bytes = rows, size
+        if rows > self._max_rows.most:
+            raise TooLarge(
+                f"the file would have more than {self._max_rows.most:,} rows,"
+                f" which is {self._max_rows.name}"
+            )
 
     def _look(self) -> None:
         if self._stop.is_set():
@@ -268,8 +275,7 @@ class Copy:
             for sliced in lanes.run(
                 taken, setup, cutter, self._slice, write, self._look
             ):
-                self.rows += sliced.rows
-                self.bytes += sliced.bytes
+                self._count(self.rows + sliced.rows, self.bytes + sliced.bytes)
                 self.share = cutter.share
                 if time.monotonic() - told_at > TELL_EVERY:
                     told_at = time.monotonic()

@@ -258,7 +258,7 @@ class Queue:
         self,
         worker: str,
         lease: float,
-        floors: list[datetime | None] | None = None,
+        floors: list[int | None] | None = None,
         limit: int = 1,
     ) -> list[Export]:
         """Lease the next pending exports to *worker*; return 0 to *limit* of them.
@@ -268,11 +268,11 @@ class Queue:
         `attempt` is the fencing token: once the lease is lost, those calls
         change nothing and raise `LeaseLost`.
 
-        *floors* holds, for each priority, the `run_at` of the export claimed last;
+        *floors* holds, for each priority, the `turn` of the export claimed last;
         the search begins there.
         """
         rows = await self._all(
-            "select * from claim_export(%s, %s, %s::timestamptz[], %s)",
+            "select * from claim_exports(%s, %s, %s::bigint[], %s)",
             worker,
             timedelta(seconds=lease),
             floors or [],
@@ -400,6 +400,25 @@ class Queue:
             digest,
         )
         return Key(**row | {"scopes": frozenset(row["scopes"])}) if row else None
+
+    async def rates(self, requester: str) -> dict[str, int | None]:
+        """Return how many requests and previews *requester* may make a minute."""
+        row = await self._one(
+            "select max_requests_a_minute as requests,"
+            " max_previews_a_minute as previews from requesters where name = %s",
+            requester,
+        )
+        return row or {}
+
+    async def allowance(self, requester: str) -> dict[str, Any]:
+        """Return the limits of *requester*, and what of them is used now."""
+        row = await self._one(
+            "select * from requester_usage(%s) left join requesters on name = %s",
+            requester,
+            requester,
+        )
+        assert row
+        return row
 
     async def create_key(
         self,

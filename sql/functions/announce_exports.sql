@@ -10,7 +10,8 @@ begin
         select array_agg(id), bool_or(n.status = 'pending') into changed, woken
         from new_rows as n
         join old_rows as o using (id)
-        where (n.status, n.priority, n.run_at) <> (o.status, o.priority, o.run_at);
+        where (n.status, n.priority, n.run_at, n.waits_for)
+            is distinct from (o.status, o.priority, o.run_at, o.waits_for);
     elsif tg_op = 'INSERT' then
         select array_agg(id), count(*) > 0 into changed, woken from new_rows;
     else

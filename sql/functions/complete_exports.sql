@@ -32,7 +32,18 @@ begin
             error = null
         from told
         where e.id = told.id and e.attempt = told.attempt and e.status = 'processing'
-        returning e.id
+        returning e.id, e.requested_by
+    ),
+    counted as (
+        insert into requester_days (requester, day, bytes)
+        select r.name, (now() at time zone 'UTC')::date, sum(told.bytes)
+        from completed
+        join told using (id)
+        join requesters as r on r.name = completed.requested_by
+        where r.max_bytes_a_day is not null
+        group by r.name
+        order by r.name
+        on conflict (requester, day) do update set bytes = requester_days.bytes + excluded.bytes
     )
     select
         told.id,

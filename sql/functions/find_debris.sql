@@ -11,6 +11,7 @@ begin
         return;
     end;
     delete from deleted_files where deleted_at < now() - interval '30 days';
+    delete from requester_days where day < current_date - 90;
     return query
     select found.name, e.id is not null or d.name is not null
     from unnest(p_names) as found (name)

@@ -41,6 +41,9 @@ begin
                 ),
                 hint = 'To ask for something else, submit a new export.';
         end if;
+        if new.priority > old.priority then
+            perform public.check_priority(new.requested_by, new.priority);
+        end if;
     elsif (new.transition, old.status, new.status) not in (
         ('claim', 'pending', 'processing'),
         ('heartbeat', 'processing', 'processing'),
@@ -51,7 +54,9 @@ begin
         ('rescue', 'processing', 'pending'),
         ('release', 'processing', 'pending'),
         ('retry', 'failed', 'pending'),
-        ('retry', 'cancelled', 'pending')
+        ('retry', 'cancelled', 'pending'),
+        ('due', 'pending', 'pending'),
+        ('admit', 'pending', 'pending')
     ) or new.attempt <> old.attempt + (new.transition = 'claim')::int
     then
         raise object_not_in_prerequisite_state using
@@ -74,6 +79,17 @@ begin
             end,
             'error', case when new.transition in ('fail', 'rescue') then new.error end
         ));
+    end if;
+    if new.status <> 'pending' then
+        new.waits_for := null;
+    elsif new.transition = 'release' then
+        new.waits_for := 'worker';
+    elsif old.status <> 'pending' or new.transition = 'due'
+        or new.priority <> old.priority
+        or new.run_at <> old.run_at and (old.waits_for = 'time' or new.run_at > clock_timestamp())
+    then
+        select * into new.waits_for, new.turn
+        from public.queue_up(new.requested_by, new.priority, new.run_at);
     end if;
     new.transition := null;
     if new.status = 'cancelled' and old.status <> 'cancelled' then
@@ -100,5 +116,5 @@ Allow only the transitions of the state diagram.
 The functions name their transition in the column transition, which this trigger
 clears.  By hand, an UPDATE to 'cancelled' cancels, a pending export may be
 rescheduled, and the expiry of an ended one may be changed.  When an attempt ends,
-its end is added to history.
+its end is added to history.  A pending export gets a place in the queue.
 $$;

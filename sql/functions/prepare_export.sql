@@ -5,7 +5,7 @@ set search_path to public, pg_temp
 as $$
 declare
     wanted exports := p_wanted;
-    max_pending bigint;
+    theirs requesters;
     explained jsonb;
 begin
     if (
@@ -14,7 +14,8 @@ begin
         or num_nonnulls(
             wanted.worker, wanted.lease_expires_at, wanted.sha256, wanted.error,
             wanted.started_at, wanted.finished_at, wanted.expires_at,
-            wanted.result_columns, wanted.snapshot_at, wanted.transition, wanted.relations
+            wanted.result_columns, wanted.snapshot_at, wanted.transition, wanted.relations,
+            wanted.turn, wanted.waits_for, wanted.max_rows, wanted.max_bytes, wanted.max_seconds
         ) > 0
         or wanted.history <> '[]'
     then
@@ -26,22 +27,22 @@ begin
         raise character_not_in_repertoire using
             message = 'the request is not in UTF-8', hint = 'Set client_encoding to UTF8.';
     end if;
-    max_pending := nullif(current_setting('exports.max_pending', true), '');
-    if max_pending is not null and exists (
-        select from exports where status = 'pending' offset max_pending - 1 limit 1
-    ) then
-        raise configuration_limit_exceeded using
-            message = format('%s exports are waiting already', max_pending),
-            hint = 'Submit it again when some of them are done.';
-    end if;
     wanted.requested_by := case
         when pg_has_role(session_user, 'csv_service', 'member')
             then nullif(current_setting('exports.requester', true), '')
     end;
     wanted.requested_by := coalesce(wanted.requested_by, session_user);
+    theirs := check_limits(wanted.requested_by);
+    wanted.max_rows := theirs.max_rows;
+    wanted.max_bytes := theirs.max_bytes;
+    wanted.max_seconds := theirs.max_seconds;
+    wanted.priority := coalesce(wanted.priority, least(5, theirs.max_priority));
+    perform check_priority(wanted.requested_by, wanted.priority);
     wanted.created_at := clock_timestamp();
     -- A run_at in the past becomes now, so the exports of one statement differ.
     wanted.run_at := greatest(wanted.run_at, wanted.created_at);
+    select * into wanted.waits_for, wanted.turn
+    from queue_up(wanted.requested_by, wanted.priority, wanted.run_at);
     if wanted.source is null and wanted.query is null then
         wanted.source := coalesce(
             nullif(current_setting('exports.default_source', true), ''), 'users'

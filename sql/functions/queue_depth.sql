@@ -8,13 +8,13 @@ as $$
         (select count(*) from exports where status = 'processing'),
         coalesce(
             (
-                select extract(epoch from now() - min(next.run_at))
+                select extract(epoch from greatest(now() - min(next.run_at), '0'))
                 from generate_series(0, 9) as of_priority
                 cross join lateral (
                     select run_at
                     from exports
-                    where status = 'pending' and priority = of_priority and run_at <= now()
-                    order by run_at
+                    where waits_for = 'worker' and priority = of_priority
+                    order by turn, id
                     limit 1
                 ) as next
             ),
@@ -22,6 +22,6 @@ as $$
         );
 $$;
 comment on function queue_depth is $$
-How many exports are pending and processing, and for how many seconds the oldest due
-one has been waiting.
+How many exports are pending and processing, and for how many seconds the next one, or
+the next one of a lower priority, has been waiting for a worker.
 $$;

@@ -31,7 +31,7 @@ LISTS = (
     "/health",
 )
 CALLS = {
-    "claim": "select from claim_export('bench', '1 hour')",
+    "claim": "select from claim_exports('bench', '1 hour')",
     "rescue": "select from rescue_exports()",
     "look for debris": "select from find_debris(%s)",
     "prune": "select prune_exports('100 years')",

@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
@@ -111,7 +111,7 @@ class Ours(Queue):
         super().__init__(server, database=database)
         self._slots = slots
         # what a worker remembers, by priority: see Worker
-        self._floors: list[datetime | None] = [None] * PRIORITIES
+        self._floors: list[int | None] = [None] * PRIORITIES
 
     async def install(self) -> None:
         schema.migrate(self.database)
@@ -129,9 +129,11 @@ class Ours(Queue):
         await self.conn.execute("alter table exports disable trigger submit")
         await self.conn.execute(
             "insert into exports (query, sql_text, delimiter, header, null_text,"
-            " quote_all, line_ending, bom, formula_guard, decimal_comma, digits_as_text)"
-            " select 'select 1', 'select 1', ',', true, '', false, 'lf', false, false, false, false"
-            " from generate_series(1, %s)",
+            " quote_all, line_ending, bom, formula_guard, decimal_comma, digits_as_text,"
+            " priority, waits_for, turn)"
+            " select 'select 1', 'select 1', ',', true, '', false, 'lf', false, false, false,"
+            " false, 5, 'worker', n * 1000000 + (select coalesce(max(turn), 0) from exports)"
+            " from generate_series(1, %s) as n",
             [count],
         )
         await self.conn.execute("alter table exports enable trigger submit")
@@ -148,7 +150,7 @@ class Ours(Queue):
         """Claim from the floors upward, or *everywhere*, as a worker does now and then."""
         floors = None if everywhere else self._floors
         (export,) = await self._queue.claim("bench", LEASE, floors)
-        self._floors[export.priority] = export.run_at
+        self._floors[export.priority] = export.turn
         return export
 
     async def beat(self, job: Export) -> None:

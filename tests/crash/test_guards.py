@@ -20,7 +20,7 @@ DIGEST = "a" * 64
 
 
 def claim(conn: Conn, lease: str = "1 min") -> tuple[Any, int]:
-    row = conn.execute("select id, attempt from claim_export('w', %s)", [lease])
+    row = conn.execute("select id, attempt from claim_exports('w', %s)", [lease])
     return row.fetchone() or (None, 0)
 
 
@@ -99,7 +99,7 @@ def a_change_by_hand(conn: Conn) -> None:
 
 
 def unlock(conn: Conn) -> None:
-    without(conn, "claim_export", "for update skip locked")
+    without(conn, "claim_exports", "for update skip locked")
     conn.execute("alter table exports disable trigger guard")
 
 
@@ -109,7 +109,8 @@ def forget_status(conn: Conn) -> None:
     )
     conn.execute("alter table exports disable trigger guard")
     conn.execute(
-        "alter table exports drop constraint only_a_completed_export_has_a_digest"
+        "alter table exports drop constraint only_a_completed_export_has_a_digest,"
+        " drop constraint only_a_pending_export_waits"
     )
 
 
@@ -171,7 +172,7 @@ def test_without_the_guard_the_scenario_fails(conn: Conn, name: str) -> None:
 
 def test_claiming_twice_meets_a_second_guard(conn: Conn) -> None:
     """Without the lock, the state machine itself refuses the second claim."""
-    without(conn, "claim_export", "for update skip locked")
+    without(conn, "claim_exports", "for update skip locked")
     with pytest.raises(
         psycopg.errors.ObjectNotInPrerequisiteState, match="claim cannot take"
     ):

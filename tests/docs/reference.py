@@ -38,6 +38,7 @@ FOR_EVERYBODY = {
 FOR_ADMINISTRATORS = {"create_key", "revoke_key", "rotate_key"}
 FOR_WORKERS = {
     "claim_export",
+    "claim_exports",
     "compile_slices",
     "complete_export",
     "complete_exports",

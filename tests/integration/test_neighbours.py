@@ -112,7 +112,7 @@ def test_whatever_a_session_calls_itself_lists_are_read(
     """Any role that may log in chooses its application_name, even without rights."""
     row = conn.execute("insert into exports default values returning id").fetchone()
     assert row
-    conn.execute("select from claim_export('w', '1 hour')")
+    conn.execute("select from claim_exports('w', '1 hour')")
     with psycopg.connect(conn.info.dsn, user="csv_reader", autocommit=True) as stranger:
         stranger.execute(
             "select set_config('application_name', %s, false)",

@@ -110,7 +110,7 @@ async def test_a_phase_in_which_the_database_only_reads(
     [
         ("complete_exports(jsonb, interval)", "select 1"),
         ("fail_export", "select 1 / (n - 1) from generate_series(1, 2) as n"),
-        ("claim_export", "select 1"),
+        ("claim_exports", "select 1"),
         ("heartbeat_export", "select pg_sleep(0.3)::text"),
     ],
 )

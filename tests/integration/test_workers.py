@@ -77,7 +77,7 @@ async def test_a_notification_that_is_none_of_ours_does_no_harm(
 
 async def test_a_lost_worker_is_rescued_by_any_other(start: Start, conn: Any) -> None:
     conn.execute("insert into exports default values")
-    (id,) = conn.execute("select id from claim_export('died', '0 s')").fetchone()
+    (id,) = conn.execute("select id from claim_exports('died', '0 s')").fetchone()
     service = await start(lease=1, heartbeat=0.2)
     export = await service.ended(str(id))
     assert (export["status"], export["attempt"]) == ("completed", 2)

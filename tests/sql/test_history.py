@@ -43,7 +43,7 @@ def history(conn: Conn) -> Iterator[Conn]:
         "select * from watch_exports('{}', true, true, now() - interval '1 minute')",
         "select * from watch_exports(array(select id from exports limit 3), false, false, null)",
         "select * from queue_depth()",
-        "select * from claim_export('w', '1 minute')",
+        "select * from claim_exports('w', '1 minute')",
         "select * from rescue_exports()",
         "select * from next_export_in()",
     ],
@@ -93,7 +93,7 @@ def test_files_of_pruned_exports_are_remembered(conn: Conn) -> None:
     row = conn.execute("insert into exports default values returning id").fetchone()
     assert row
     name = f"{row[0]}-1.csv"
-    conn.execute("select from claim_export('w', '1 hour')")
+    conn.execute("select from claim_exports('w', '1 hour')")
     conn.execute(
         "select complete_export(%s, 1, 1, 1, repeat('a', 64), '1 s', '[]', now())", row
     )

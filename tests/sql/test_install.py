@@ -155,7 +155,7 @@ def test_a_service_role_of_its_own_is_enough(database: str) -> None:
     assert schema.migrate(as_service) is False
     with psycopg.connect(as_service, autocommit=True) as conn:
         conn.execute("insert into exports default values")
-        assert conn.execute("select id from claim_export('w', '1 min')").rowcount == 1
+        assert conn.execute("select id from claim_exports('w', '1 min')").rowcount == 1
 
 
 def test_without_rights_it_says_whom_to_ask(server: str, empty: str) -> None:

@@ -277,7 +277,7 @@ def test_an_idempotency_key_is_used_once(conn: Conn) -> None:
 def test_deleting_tells_which_file_is_left(conn: Conn) -> None:
     assert conn.execute("select delete_export(gen_random_uuid())").fetchone() == (None,)
     submit(conn)
-    conn.execute("select claim_export('w', '1 min')")
+    conn.execute("select claim_exports('w', '1 min')")
     (id,) = conn.execute("select id from exports").fetchone() or (None,)
     row = conn.execute("select delete_export(%s)", [id]).fetchone()
     assert row == (f"{id}-1.csv",)

@@ -67,11 +67,7 @@ class Exports(RuleBasedStateMachine):
         """Put it behind all others of its priority, without a pause."""
         self.clock += 1
         self.models[id].order = self.clock
-        self.conn.execute(
-            "update exports set run_at = '2020-01-01'::timestamptz + %s * interval '1 s'"
-            " where id = %s",
-            [self.clock, id],
-        )
+        self.conn.execute("update exports set run_at = now() where id = %s", [id])
 
     def pick(self, data: Any) -> tuple[Any, Model]:
         """Choose an export, preferably one that is being processed."""
@@ -98,7 +94,7 @@ class Exports(RuleBasedStateMachine):
     def claim(self, above_floors: bool) -> None:
         floors = self.floors if above_floors else []
         row = self.conn.execute(
-            "select * from claim_export('w', '1 min', %s::timestamptz[])", [floors]
+            "select * from claim_exports('w', '1 min', %s::bigint[])", [floors]
         ).fetchone()
         waiting = [
             (-m.priority, m.order, id)
@@ -110,7 +106,7 @@ class Exports(RuleBasedStateMachine):
             return
         if not above_floors:
             assert row["id"] == min(waiting)[2]
-        self.floors[row["priority"]] = row["run_at"]
+        self.floors[row["priority"]] = row["turn"]
         model = self.models[row["id"]]
         assert model.status == "pending"
         model.status = "processing"
@@ -216,7 +212,9 @@ class Exports(RuleBasedStateMachine):
             self.conn.execute(
                 "update exports set priority = %s where id = %s", [priority, id]
             )
-            model.priority = priority
+            if priority != model.priority:
+                model.priority = priority
+                self.requeue(id)
 
     @precondition(lambda self: self.models)
     @rule(data=st.data())

@@ -259,7 +259,7 @@ def test_another_role_submits_with_no_more_than_it_was_granted(conn: Conn) -> No
     with pytest.raises(errors.InsufficientPrivilege):
         submit(conn, query="select * from exports")
     with pytest.raises(errors.InsufficientPrivilege):
-        conn.execute("select * from claim_export('alice', '1 h')")
+        conn.execute("select * from claim_exports('alice', '1 h')")
     with pytest.raises(errors.InsufficientPrivilege):
         conn.execute("update exports set transition = 'complete', status = 'completed'")
     conn.execute("update exports set status = 'cancelled'")
