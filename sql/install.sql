@@ -48,6 +48,10 @@ select not exists (select from exports_migrations where name = '0008-fair-turns'
 \if :missing
 \ir migrations/0008-fair-turns.sql
 \endif
+select not exists (select from exports_migrations where name = '0011-own-rows') as missing \gset
+\if :missing
+\ir migrations/0011-own-rows.sql
+\endif
 \ir functions/admit.sql
 \ir functions/admit_due.sql
 \ir functions/admit_exports.sql
@@ -80,7 +84,9 @@ select not exists (select from exports_migrations where name = '0008-fair-turns'
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
 \ir functions/is_blank.sql
+\ir functions/let_admins.sql
 \ir functions/next_export_in.sql
+\ir functions/place_in_queue.sql
 \ir functions/places_left.sql
 \ir functions/prepare_export.sql
 \ir functions/preview_export.sql

@@ -1,4 +1,5 @@
--- Two login roles, shared by every installation in the cluster.
+-- Two login roles, and one for administrators, shared by every installation in the
+-- cluster.
 --
 -- csv_service owns the queue.  csv_reader runs the exported SELECTs and owns
 -- nothing but three functions, so that GRANT is the allow-list:
@@ -23,6 +24,18 @@ begin
         create role csv_reader login;
     end if;
 exception when duplicate_object or unique_violation then
+    null;
+end
+$$;
+
+-- Its members see the exports of everybody.  An upgrade by a role without CREATEROLE
+-- goes on without it; see let_admins.
+do $$
+begin
+    if to_regrole('csv_admin') is null then
+        create role csv_admin;
+    end if;
+exception when duplicate_object or unique_violation or insufficient_privilege then
     null;
 end
 $$;

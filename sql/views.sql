@@ -1,24 +1,12 @@
 -- The views and functions that people read.
 
 -- New columns go to the end: so the views and grants of others survive.
-create or replace view live_exports as
+create or replace view live_exports
+with (security_invoker = true) as
 select
     e.id,
     e.status,
-    case when e.status = 'pending' then
-        -- Within the column, where it keeps no condition from reaching an index.
-        (
-            select place
-            from (
-                select id, row_number() over (order by priority desc, turn, id) as place
-                from exports
-                where waits_for = 'worker'
-                order by priority desc, turn, id
-                limit 100
-            ) as places
-            where places.id = e.id
-        )
-    end as place,
+    case when e.waits_for = 'worker' then place_in_queue(e.id) end as place,
     e.source,
     e.columns,
     e.filters,
@@ -113,7 +101,7 @@ cross join lateral (
     ) as seconds
 ) as t;
 comment on view live_exports is $$
-The exports, with the rows and bytes of this moment instead of the last heartbeat, and
+The exports that you may see, with the rows and bytes of this moment instead of the last heartbeat, and
 with the place in the queue of the first hundred.  Rows and bytes come from
 pg_stat_progress_copy, which shows a COPY only to superusers and to members of the role
 that runs it, such as csv_service.

@@ -94,8 +94,6 @@ class Queue:
         created with it, or raise `KeyReused` if that was a different request.
         Requesters do not share these keys.
         """
-        if key is not None and requester is not None:
-            key = hashlib.sha256(f"{requester} {key}".encode()).hexdigest()
         digest = hashlib.sha256(
             json.dumps(wanted, sort_keys=True, default=str).encode()
         ).hexdigest()
@@ -113,7 +111,7 @@ class Queue:
                     raise
                 row = await self._one(
                     "select * from live_exports where idempotency_key = %s"
-                    " and requested_by = coalesce(%s, requested_by)",
+                    " and requested_by = coalesce(%s, session_user)",
                     key,
                     requester,
                 )

@@ -51,6 +51,10 @@ def test_an_upgrade_keeps_every_export(earlier: str) -> None:
         assert conn.execute(
             "select has_table_privilege('reporter', 'live_exports', 'select')"
         ).fetchone() == (True,)
+        # Who only read still sees all.
+        conn.execute("set session authorization reporter")
+        assert conn.execute("select from live_exports").rowcount == len(before)
+        conn.execute("reset session authorization")
         # The exports can go on from their states.
         claimed = conn.execute(
             "select * from claim_export('new', '1 minute', '{}', 100)"
