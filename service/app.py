@@ -20,6 +20,7 @@ from . import config
 from .api import create_app, create_monitor, keys
 from .api.connections import serving
 from .api.origins import is_loopback
+from .api.rates import Rates
 from .config import Settings
 from .janitor import Janitor
 from .metrics import Metrics
@@ -117,6 +118,7 @@ async def running(
                     keys.SESSIONS: sessions,
                     keys.KEYRING: keyring,
                     keys.LOGINS: logins,
+                    keys.RATES: Rates(queue),
                 }
             )
             url = await _serve(stack, app, settings.host, settings.port, "PORT")

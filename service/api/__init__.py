@@ -23,7 +23,7 @@ from . import (
     session,
     sources,
 )
-from .keys import FEED, PREVIEWS, QUEUE, RATES, SETTINGS
+from .keys import FEED, PREVIEWS, SETTINGS
 from .previews import Previews
 
 OTHERS_IN_BODY = 1024 * 1024  # bytes of a request in addition to its query
@@ -33,7 +33,6 @@ def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     """Return the application; *resources* maps the keys in `keys` to their objects."""
     app = _create(resources, access.middleware)
     app[PREVIEWS] = Previews()
-    app[RATES] = rates.Rates(app[QUEUE])
     app.on_shutdown.append(_end_streams)
     app.on_cleanup.append(_end_previews)
     app.on_response_prepare.append(download.set_etag)
