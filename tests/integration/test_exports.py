@@ -129,8 +129,10 @@ async def test_the_worker_trusts_no_row_either(start: Start, conn: Any) -> None:
     ):
         conn.execute(
             "insert into exports (query, sql_text, delimiter, header, null_text,"
-            " quote_all, line_ending, bom, formula_guard, decimal_comma, digits_as_text)"
-            " values ('x', %s, ',', true, '', false, 'lf', false, false, false, false)",
+            " quote_all, line_ending, bom, formula_guard, decimal_comma, digits_as_text,"
+            " priority, waits_for, turn)"
+            " values ('x', %s, ',', true, '', false, 'lf', false, false, false, false,"
+            " 5, 'worker', 1)",
             [text],
         )
     service = await start()
