@@ -18,11 +18,12 @@ from . import (
     memory,
     plots,
     tiny,
+    turns,
     wakeup,
 )
 
 TOPICS = (
-    export, tiny, wakeup, backlog, history, memory, looplag, events, api, keys, compression
+    export, tiny, wakeup, backlog, turns, history, memory, looplag, events, api, keys, compression
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from ..processes import Process
 from .api import in_turn
 from .common import Server, Table, options, percentile, report, run_server
 
-PATHS = ("/me", "/exports?limit=1")
+PATHS = ("/exports?limit=1", "/sources")
 
 
 @click.command()
