@@ -40,6 +40,8 @@ QUERIES = (
     "select 1 as n",
     "select 10 / (n - 3000) as x from generate_series(1, 5000) as n",  # fails
 )
+# Who asks, and how many of their exports may run at once.
+LIMITS = {"ann": 1, "bob": 2, "carol": None}
 FAULTS = {
     "kill": 5,
     "pause": 3,
@@ -72,6 +74,7 @@ class Step:
     """Some submits and a fault after *at* seconds; *pick* selects what the fault hits."""
 
     at: float
+    requester: str
     queries: tuple[str, ...]
     fault: str
     pick: int
@@ -84,6 +87,7 @@ def plan(seed: int, seconds: float) -> Iterator[Step]:
     while at < seconds:
         yield Step(
             at,
+            chance.choice(list(LIMITS)),
             tuple(chance.choices(QUERIES, k=chance.randint(0, 4))),
             chance.choices(list(FAULTS), list(FAULTS.values()))[0],
             chance.randrange(1 << 30),
@@ -130,7 +134,7 @@ class Chaos:
                 self._paused.remove((due, process))
         with suppress(*REFUSALS):
             if step.queries:
-                self._world.submit(*step.queries)
+                self._world.submit_for(step.requester, *step.queries)
         with suppress(*REFUSALS):
             if getattr(self, f"_{step.fault}")(step.pick, now) is not False:
                 self.faults[step.fault] += 1
@@ -239,6 +243,8 @@ def run(seed: int, seconds: float, console: Console) -> dict[str, Any]:
             schema.migrate(database)
             schema.seed(database, USERS)
             world = stack.enter_context(World(database, exports_dir))
+            for requester, most in LIMITS.items():
+                world.limit(requester, most)
             chaos = Chaos(postgres, folders[1], world)
             stack.callback(chaos.stop)
             return _live(seed, seconds, console, chaos, world)

@@ -132,7 +132,8 @@ class Ours(Queue):
             " quote_all, line_ending, bom, formula_guard, decimal_comma, digits_as_text,"
             " priority, waits_for, turn)"
             " select 'select 1', 'select 1', ',', true, '', false, 'lf', false, false, false,"
-            " false, 5, 'worker', n::bigint * 1000000 + (select coalesce(max(turn), 0) from exports)"
+            " false, 5, 'worker', n::bigint * 1000000 +"
+            " (select coalesce(max(turn), 0) from exports)"
             " from generate_series(1, %s) as n",
             [count],
         )

@@ -69,6 +69,23 @@ class World:
             for query in queries
         ]
 
+    def submit_for(self, requester: str, *queries: str) -> None:
+        for query in queries:
+            self.rows(
+                "with who as materialized"
+                " (select set_config('exports.requester', %s, true))"
+                " insert into exports (query) select %s from who returning id",
+                requester,
+                query,
+            )
+
+    def limit(self, requester: str, max_running: int | None) -> None:
+        self.rows(
+            "insert into requesters (name, max_running) values (%s, %s) returning name",
+            requester,
+            max_running,
+        )
+
     def until(self, condition: str, *params: object) -> dict[str, Any]:
         """Wait until the query *condition* finds a row; return it."""
         return eventually(lambda: self.rows(condition, *params), condition)[0]
@@ -114,9 +131,11 @@ def invariants(
     """Assert that nothing was lost, and that nothing wrong is served.
 
     Every export has a file with the bytes that psql copies, or the reason why not.
-    No attempt overlaps the next one.  There is no partial, no file that no export
+    No attempt overlaps the next one, and no more run at once than their requester may.
+    There is no partial, no file that no export
     refers to, and no COPY without its worker.
     """
+    limits_hold(rows)
     for export in rows("select * from exports"):
         attempts_follow_each_other(export)
         match export["status"]:
@@ -153,6 +172,28 @@ def invariants(
             ),
             "the server's COPYs to end",
         )
+
+
+def limits_hold(rows: Callable[..., list[dict[str, Any]]]) -> None:
+    """Assert that at no instant more ran than max_running of their requester."""
+    for limited in rows(
+        "select name, max_running from requesters where max_running is not null"
+    ):
+        attempts = rows(
+            "select (one ->> 'startedAt')::timestamptz as start,"
+            " (one ->> 'endedAt')::timestamptz as end"
+            " from exports, jsonb_array_elements(history) as one where requested_by = %s"
+            " union all select started_at, '9999-12-30'::timestamptz from exports"
+            " where requested_by = %s and status = 'processing'",
+            limited["name"],
+            limited["name"],
+        )
+        changes = [(one["start"], 1) for one in attempts]
+        changes += [(one["end"], -1) for one in attempts]
+        running = 0
+        for at, change in sorted(changes):
+            running += change
+            assert running <= limited["max_running"], (limited, at)
 
 
 def attempts_follow_each_other(export: dict[str, Any]) -> None:
