@@ -82,6 +82,7 @@ class Export(Model):
     id: UUID = Field(alias="jobId")
     status: Literal["pending", "processing", "completed", "failed", "cancelled"]
     place: int | None = None
+    waits_for: str | None = None
     progress: int
     rows: int
     bytes: int

@@ -111,6 +111,8 @@ def figures(export: Export) -> str:
     if export.status == "pending":
         if export.place:
             return f"pending, {ordinal(export.place)} in the queue"
+        if export.waits_for == "limit":
+            return "pending, as many of its requester run as may"
         later = export.run_at > datetime.now(UTC)
         return f"pending, not before {when(export.run_at)}" if later else "pending"
     if export.status in ("failed", "cancelled"):

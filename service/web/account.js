@@ -1,5 +1,6 @@
 // Who uses the page: sign in with a key, and out.
 
+import { allowance } from "./allowance.js";
 import * as api from "./api.js";
 import { byId, say } from "./dom.js";
 
@@ -17,6 +18,7 @@ export class Account {
       event.preventDefault();
       this.#signIn(this.form.elements.key);
     });
+    byId("allowance").addEventListener("beforetoggle", () => this.#showLimits());
     byId("sign-out").addEventListener("click", () => this.#signOut());
     api.onSignedOut(() => this.#ask());
   }
@@ -49,6 +51,14 @@ export class Account {
     byId("connection").hidden = true;
     this.form.hidden = false;
     this.form.elements.key.focus();
+  }
+
+  async #showLimits() {
+    try {
+      byId("limits").replaceChildren(...allowance(await api.me()));
+    } catch (problem) {
+      say(byId("limits"), problem.message);
+    }
   }
 
   async #signIn(field) {

@@ -41,7 +41,8 @@ export function figures(item) {
   }
 }
 
-function queued({ runAt, place }) {
+function queued({ runAt, place, waitsFor }) {
+  if (waitsFor === "limit") return "As many run as may";
   if (Date.parse(runAt) - now() > SOON) return `Starts at ${format.instant(runAt)}`;
   if (place === 1) return "Next";
   return place ? `Place ${format.number(place)}` : "Waiting";

@@ -370,6 +370,13 @@ async def test_a_person_signs_in_and_out(
     await page.get_by_role("button", name="Sign in").click()
     await is_live(page)
     await expect(page.locator("#account")).to_contain_text("ann")
+    conn.execute("update requesters set max_pending = 12, max_bytes = 5000000")
+    await page.get_by_role("button", name="ann").click()
+    await expect(page.locator("#limits")).to_have_text(
+        "Running0Waiting0 of 12Size of a fileup to 5.0 MB"
+    )
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#limits")).to_be_hidden()
     await expect(page.locator("#list > li")).to_have_count(0)
     await submit(page, "select 1 as mine")
     await expect(badge(page)).to_have_text("Completed")
