@@ -9,8 +9,9 @@ import click
 import psycopg
 from psycopg import IsolationLevel
 
-from .backlog import CLAIMS, History, timed
+from .backlog import CLAIMS
 from .backlog import SETTINGS as WITHOUT_DISK
+from .backlog import History, timed
 from .common import Server, Table, options, percentile, report, run_server
 from .queues import Ours
 
