@@ -44,6 +44,11 @@ select not exists (select from exports_migrations where name = '0007-keys') as m
 \if :missing
 \ir migrations/0007-keys.sql
 \endif
+select not exists (select from exports_migrations where name = '0010-readers') as missing \gset
+\if :missing
+\ir migrations/0010-readers.sql
+\endif
+\ir functions/add_reader.sql
 \ir functions/after_failure.sql
 \ir functions/announce_exports.sql
 \ir functions/announce_keys.sql
@@ -60,34 +65,49 @@ select not exists (select from exports_migrations where name = '0007-keys') as m
 \ir functions/create_session.sql
 \ir functions/delete_export.sql
 \ir functions/ends_outside.sql
+\ir functions/explain_as.sql
 \ir functions/fail_export.sql
 \ir functions/find_column.sql
 \ir functions/find_debris.sql
 \ir functions/find_encoding.sql
 \ir functions/find_key.sql
 \ir functions/find_relation.sql
+\ir functions/find_relation_as.sql
+\ir functions/function_of.sql
+\ir functions/give_functions.sql
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
 \ir functions/is_blank.sql
 \ir functions/next_export_in.sql
 \ir functions/prepare_export.sql
+\ir functions/preview_as.sql
 \ir functions/preview_export.sql
 \ir functions/prune_exports.sql
 \ir functions/queue_depth.sql
 \ir functions/readable.sql
+\ir functions/reader_of.sql
+\ir functions/refuse_beyond_settings.sql
+\ir functions/refuse_login.sql
 \ir functions/refuse_other_meanings.sql
+\ir functions/refuse_reader.sql
 \ir functions/relations_in.sql
 \ir functions/relations_under.sql
 \ir functions/release_export.sql
 \ir functions/remember_files.sql
+\ir functions/remove_reader.sql
+\ir functions/renew_readers.sql
 \ir functions/rescue_exports.sql
 \ir functions/retry_export.sql
 \ir functions/revoke_key.sql
 \ir functions/rotate_key.sql
 \ir functions/session_search_path.sql
+\ir functions/set_requester.sql
+\ir functions/sources_of.sql
 \ir functions/submit_export.sql
 \ir functions/trim_query.sql
 \ir views.sql
 \ir triggers.sql
 \ir comments.sql
+reset role;
+select renew_readers() \gset
 commit;

@@ -23,3 +23,7 @@ for each statement execute function remember_files();
 create or replace trigger announce after delete or update of requester, digest, scopes, expires_at, revoked_at
 on requester_keys
 for each row execute function announce_keys();
+
+create or replace trigger announce after update of reader, settings
+on requesters
+for each row execute function announce_keys();

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from ..config import Settings
 from ..metrics import Metrics
-from ..postgres.reader import Sessions
+from ..postgres.reader import Readers
 from ..queue.calls import Queue
 from ..queue.feed import Feed
 from ..queue.keyring import Keyring
@@ -23,5 +23,5 @@ LOGINS = web.AppKey("logins", frozenset[str])
 METRICS = web.AppKey("metrics", Metrics)
 PREVIEWS = web.AppKey("previews", Previews)
 QUEUE = web.AppKey("queue", Queue)
-SESSIONS = web.AppKey("sessions", Sessions)
+READERS = web.AppKey("readers", Readers)
 STORAGE = web.AppKey("storage", Directory)

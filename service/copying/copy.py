@@ -69,6 +69,7 @@ class Copy:
         *,
         search_path: str | None = None,
         relations: dict[str, str] | None = None,
+        settings: dict[str, str] | None = None,
         max_bytes: int | None = None,
         sliceable: Sliceable | None = None,
         pool: lanes.Lanes | None = None,
@@ -79,6 +80,7 @@ class Copy:
         self._form = form or Format()
         self._search_path = search_path
         self._relations = relations
+        self._settings = settings
         self._max_bytes = max_bytes or sys.maxsize
         self._sliceable = sliceable
         self._pool = pool
@@ -110,7 +112,11 @@ class Copy:
         self.rows = self.bytes = self._written = 0
         self.share = None
         session = self._sessions.begin(
-            self._name, self._form.time_zone, self._search_path, self._look
+            self._name,
+            self._form.time_zone,
+            self._search_path,
+            self._look,
+            self._settings,
         )
         self.snapshot_at = session.at
         with self._lock:
@@ -258,7 +264,11 @@ class Copy:
             setup = Setup(
                 self._sessions.conninfo,
                 opening_statements(
-                    f"lane {self._name}", zone, self._search_path, snapshot=row[0]
+                    f"lane {self._name}",
+                    zone,
+                    self._search_path,
+                    snapshot=row[0],
+                    settings=self._settings,
                 ),
                 self._form.compression,
                 self._form.encoding,

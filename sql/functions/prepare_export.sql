@@ -6,6 +6,7 @@ as $$
 declare
     wanted exports := p_wanted;
     max_pending bigint;
+    relation regclass;
     explained jsonb;
 begin
     if (
@@ -14,9 +15,11 @@ begin
         or num_nonnulls(
             wanted.worker, wanted.lease_expires_at, wanted.sha256, wanted.error,
             wanted.started_at, wanted.finished_at, wanted.expires_at,
-            wanted.result_columns, wanted.snapshot_at, wanted.transition, wanted.relations
+            wanted.result_columns, wanted.snapshot_at, wanted.transition, wanted.relations,
+            wanted.settings
         ) > 0
         or wanted.history <> '[]'
+        or wanted.reader is distinct from 'csv_reader'
     then
         raise check_violation using
             message = 'an export starts as pending, with nothing done yet',
@@ -39,6 +42,8 @@ begin
             then nullif(current_setting('exports.requester', true), '')
     end;
     wanted.requested_by := coalesce(wanted.requested_by, session_user);
+    select r.reader, r.settings into wanted.reader, wanted.settings
+    from reader_of(wanted.requested_by) as r;
     wanted.created_at := clock_timestamp();
     -- A run_at in the past becomes now, so the exports of one statement differ.
     wanted.run_at := greatest(wanted.run_at, wanted.created_at);
@@ -83,14 +88,17 @@ begin
         wanted.sql_text := '';
         return wanted;  -- a_query_is_not_blank refuses it
     elsif wanted.query is null then
+        relation := find_relation_as(wanted.reader, wanted.source, wanted.search_path);
         wanted.sql_text := compile_select(
-            find_relation_as_reader(wanted.source, wanted.search_path),
-            wanted.columns, wanted.filters, wanted.order_by, wanted.row_limit
+            relation, wanted.columns, wanted.filters, wanted.order_by, wanted.row_limit
         );
     else
         wanted.sql_text := trim_query(wanted.query);
     end if;
-    explained := explain_as_reader(wanted.sql_text, wanted.search_path);
+    if wanted.settings is not null then
+        perform refuse_beyond_settings(wanted, relation);
+    end if;
+    explained := explain_as(wanted.reader, wanted.sql_text, wanted.search_path, wanted.settings);
     wanted.estimated_rows := least(
         (explained -> 'plan' ->> 'Plan Rows')::numeric, 9223372036854775807
     );
@@ -101,13 +109,15 @@ begin
         perform refuse_other_meanings(wanted);
     end if;
     if wanted.force_quote is not null then
-        perform explain_as_reader(
+        perform explain_as(
+            wanted.reader,
             format(
                 E'select %s from (\n%s\n) as export',
                 (select string_agg('export.' || quote_ident(name), ', ') from unnest(wanted.force_quote) as name),
                 wanted.sql_text
             ),
-            wanted.search_path
+            wanted.search_path,
+            wanted.settings
         );
     end if;
     return wanted;
@@ -118,5 +128,5 @@ The row that p_wanted becomes, with defaults filled in, compiled and checked; or
 error.
 
 With p_is_of_session the search_path is that of the session, and names must mean the
-same to the session and to csv_reader.
+same to the session and to the reader.
 $$;
