@@ -76,6 +76,15 @@ def migrate(database_url: str, *, reader_login: bool = True) -> bool:
         return changed
 
 
+def add_reader(database_url: str, reader: str) -> None:
+    """Let exports run as the role *reader*, which is made if new, and give it a login."""
+    with psycopg.connect(primary(database_url), autocommit=True) as conn:
+        conn.execute("set search_path = public")
+        conn.execute("select set_config('lock_timeout', %s, false)", [PATIENCE])
+        conn.execute("select add_reader(%s)", [reader])
+        give_login(conn, database_url, reader)
+
+
 def seed(database_url: str, rows: int) -> None:
     """Run the seeds: add the users that are missing until there are *rows*."""
     try:
