@@ -10,7 +10,11 @@ declare
 begin
     if p_export.source is not null then
         word := p_export.source;
-        mine := find_relation(p_export.source, p_export.search_path)::text;
+        begin
+            mine := find_relation(p_export.source, p_export.search_path)::text;
+        exception when insufficient_privilege then
+            return;  -- it names a schema, which only the reader may use
+        end;
         its := find_relation_as(p_export.reader, p_export.source, p_export.search_path)::text;
     else
         select key, quote_ident(value) || '.' || quote_ident(key),
