@@ -15,6 +15,8 @@ from .client.http import Client
 from .environment import database, say
 from .keys import keys
 from .postgres import schema
+from .readers import readers
+from .requesters import requesters
 
 
 class Sections(click.Group):
@@ -138,7 +140,8 @@ async def _export(settings: config.Settings, url: str) -> None:
     output.put_result(export, str(path))
 
 
-cli.add_command(keys)
+for group in (keys, readers, requesters):
+    cli.add_command(group)
 
 
 @cli.command()

@@ -25,7 +25,7 @@ from .config import Settings
 from .janitor import Janitor
 from .metrics import Metrics
 from .postgres.pool import open_pool
-from .postgres.reader import Sessions, reader_conninfo
+from .postgres.reader import Readers
 from .queue.calls import Queue
 from .queue.feed import Feed
 from .queue.keyring import Keyring
@@ -54,11 +54,10 @@ async def running(
     """
     if serve:
         _refuse_strangers(settings)
-    reader = reader_conninfo(settings, database_url)
     async with AsyncExitStack() as stack:
-        sessions = Sessions(reader, settings.worker_slots)
-        stack.callback(sessions.close)
-        sessions.connect()
+        readers = Readers(settings, database_url)
+        stack.callback(readers.close)
+        readers.of().connect()
         try:
             storage = Directory(settings.exports_dir)
         except OSError as error:
@@ -115,7 +114,7 @@ async def running(
                 shared
                 | {
                     keys.FEED: feed,
-                    keys.SESSIONS: sessions,
+                    keys.READERS: readers,
                     keys.KEYRING: keyring,
                     keys.LOGINS: logins,
                     keys.RATES: Rates(queue),
@@ -128,7 +127,7 @@ async def running(
                 stack, app, settings.host, settings.metrics_port, "METRICS_PORT"
             )
         if work:
-            worker = Worker(settings, queue, listener, storage, sessions, metrics)
+            worker = Worker(settings, queue, listener, storage, readers, metrics)
             working = supervised("worker", worker.run)
             stack.push_async_callback(_drain, worker, working)
         stack.callback(draining.set)

@@ -25,7 +25,8 @@ from .copying.pump import RowsMissing
 from .copying.statement import MeansAnother, NotASelect
 from .metrics import Metrics
 from .model import Export, ExportError, Limit, Receipt, Sliceable, Status
-from .postgres.reader import Sessions
+from .postgres.connections import DatabaseError
+from .postgres.reader import Readers
 from .queue.calls import LeaseLost, Queue
 from .storage import CannotCreate, CannotWrite, Directory, Partial
 from .supervision import Backoff, wait
@@ -68,6 +69,7 @@ class TooLong(Exception):
 # Errors that are logged without a traceback.
 KNOWN = (
     psycopg.Error,
+    DatabaseError,
     NotASelect,
     MeansAnother,
     NotEncodable,
@@ -86,7 +88,7 @@ class Means:
     settings: Settings
     queue: Queue
     storage: Directory
-    sessions: Sessions
+    readers: Readers
     metrics: Metrics
     lanes: Lanes
     threads: ThreadPoolExecutor
@@ -159,12 +161,13 @@ class RunningAttempt:
         """Return the complete file, on disk; raise the reason if there is none."""
         settings = self._means.settings
         self._copy = Copy(
-            self._means.sessions,
+            self._means.readers.of(self.export.reader),
             f"export {self.export.id}",
             self.export.sql_text,
             self.export,
             search_path=self.export.search_path,
             relations=self.export.relations,
+            settings=self.export.settings,
             max_bytes=Limit.lowest(
                 (settings.max_export_bytes, "MAX_EXPORT_BYTES"),
                 (self.export.max_bytes, self._theirs),

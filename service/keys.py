@@ -4,15 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import click
-import psycopg
-from psycopg import errors
-from psycopg.rows import dict_row
 
 from .client import live
 from .client.commands import read_by
 from .client.output import put_table
-from .environment import database, failure
-from .postgres.connections import primary
+from .environment import ask, failure
 
 SCOPES = ("read", "export", "download", "admin")
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -68,7 +64,7 @@ def create(
     REQUESTER is whom the exports belong to: a person, a team, a program. The key is
     shown this once.
     """
-    made = _ask(
+    made = ask(
         "select * from create_key(%s, %s, %s, %s)",
         requester,
         list(scopes),
@@ -93,7 +89,7 @@ def list_keys() -> None:
                 live.when(key["last_used_at"]) or "never",
                 _state(key),
             ]
-            for key in _ask(
+            for key in ask(
                 "select k.*, live.id is not null as accepted from requester_keys as k"
                 " left join live_keys as live using (id)"
                 " order by k.requester, k.created_at"
@@ -114,7 +110,7 @@ def list_keys() -> None:
 )
 def rotate(id: str, overlap: timedelta) -> None:
     """Replace the key ID by a new one, and print that."""
-    made = _ask("select * from rotate_key(%s, %s)", id, overlap)[0]
+    made = ask("select * from rotate_key(%s, %s)", id, overlap)[0]
     if made["id"] is None:
         raise _unknown(id)
     _show_made(made)
@@ -124,28 +120,9 @@ def rotate(id: str, overlap: timedelta) -> None:
 @click.argument("id")
 def revoke(id: str) -> None:
     """Accept the key ID no longer; what it opened is closed at once."""
-    if not _ask("select revoke_key(%s) as revoked", id)[0]["revoked"]:
+    if not ask("select revoke_key(%s) as revoked", id)[0]["revoked"]:
         raise _unknown(id)
     live.say(f"key {id} is revoked")
-
-
-def _ask(statement: Any, *parameters: object) -> list[dict[str, Any]]:
-    with database() as (_, url):
-        try:
-            with psycopg.connect(primary(url), row_factory=dict_row) as conn:
-                conn.execute("set search_path to public")
-                return conn.execute(statement, parameters or None).fetchall()
-        except errors.CheckViolation as error:
-            name = (error.diag.constraint_name or "").replace("_", " ")
-            raise failure(f"{name or error}") from error
-        except (errors.UndefinedTable, errors.UndefinedFunction) as error:
-            raise failure(
-                "the schema is missing or too old; run 'csv-export migrate'"
-            ) from error
-        except psycopg.OperationalError:
-            raise  # `database` says what it is
-        except psycopg.DatabaseError as error:
-            raise failure(str(error.diag.message_primary or error)) from error
 
 
 def _unknown(id: str) -> Exception | SystemExit:

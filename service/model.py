@@ -132,6 +132,7 @@ class Key:
     requester: str
     scopes: frozenset[str]  # read, export, download, admin
     seconds_left: float | None  # until it expires; None: it does not
+    reader: str = "csv_reader"  # the role that reads for the requester
 
 
 class Status(StrEnum):
@@ -283,6 +284,10 @@ class Export(Format):
     requested_by: str
     """Who asked for it: the requester of the key, or the database role that inserted it."""
 
+    reader: str = "csv_reader"
+    """The database role that reads for them, with its rights."""
+
+    settings: dict[str, str] | None = Field(default=None, exclude=True)
     run_at: datetime
     """It is not run before then."""
 
@@ -305,7 +310,13 @@ class Export(Format):
         return self.status not in (Status.PENDING, Status.PROCESSING)
 
     @field_validator(
-        "error", "history", "result_columns", "filters", "relations", mode="wrap"
+        "error",
+        "history",
+        "result_columns",
+        "filters",
+        "relations",
+        "settings",
+        mode="wrap",
     )
     @classmethod
     def _read_what_is_there(

@@ -15,7 +15,7 @@ from .config import Settings
 from .copying.lanes import Lanes
 from .metrics import Metrics
 from .model import PRIORITIES, Export
-from .postgres.reader import Sessions
+from .postgres.reader import Readers
 from .queue.calls import Queue
 from .queue.listener import CHANGED, PENDING, Listener
 from .storage import Directory
@@ -42,7 +42,7 @@ class Worker:
         queue: Queue,
         listener: Listener,
         storage: Directory,
-        sessions: Sessions,
+        readers: Readers,
         metrics: Metrics,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
@@ -50,7 +50,7 @@ class Worker:
         self._queue = queue
         self._listener = listener
         self._storage = storage
-        self._sessions = sessions
+        self._readers = readers
         self._metrics = metrics
         metrics.slots.set(settings.worker_slots)
         self._draining = asyncio.Event()
@@ -73,7 +73,7 @@ class Worker:
             self._settings,
             self._queue,
             self._storage,
-            self._sessions,
+            self._readers,
             self._metrics,
             Lanes(self._settings.lanes),
             ThreadPoolExecutor(self._settings.worker_slots, "copy"),

@@ -103,7 +103,7 @@ comment on column exports.line_break_text is
 comment on column exports.digits_as_text is
 'Write numbers that a spreadsheet would shorten as ="00123"?';
 comment on column exports.search_path is
-'Where the names in the request are looked up, when it is checked and when it runs. Null: in the path of csv_reader.';
+'Where the names in the request are looked up, when it is checked and when it runs. Null: in the path of its reader.';
 comment on column exports.relations is
 'The relations that words of the query meant when it was checked: {"users": "public"}.'
 ' They must mean the same when it runs.';
@@ -164,4 +164,4 @@ comment on column sources.estimated_rows is
 comment on column sources.bytes is
 'Size on disk, by the planner.';
 comment on column sources.columns is
-'The columns that csv_reader may read: a list of {"name", "type", "nullable", "comment"}.';
+'The columns that the reader may read: a list of {"name", "type", "nullable", "comment"}.';

@@ -48,10 +48,15 @@ select not exists (select from exports_migrations where name = '0008-fair-turns'
 \if :missing
 \ir migrations/0008-fair-turns.sql
 \endif
+select not exists (select from exports_migrations where name = '0010-readers') as missing \gset
+\if :missing
+\ir migrations/0010-readers.sql
+\endif
 select not exists (select from exports_migrations where name = '0011-own-rows') as missing \gset
 \if :missing
 \ir migrations/0011-own-rows.sql
 \endif
+\ir functions/add_reader.sql
 \ir functions/admit.sql
 \ir functions/admit_due.sql
 \ir functions/admit_exports.sql
@@ -75,12 +80,16 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/create_session.sql
 \ir functions/delete_export.sql
 \ir functions/ends_outside.sql
+\ir functions/explain_as.sql
 \ir functions/fail_export.sql
 \ir functions/find_column.sql
 \ir functions/find_debris.sql
 \ir functions/find_encoding.sql
 \ir functions/find_key.sql
 \ir functions/find_relation.sql
+\ir functions/find_relation_as.sql
+\ir functions/function_of.sql
+\ir functions/give_functions.sql
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
 \ir functions/is_blank.sql
@@ -89,26 +98,37 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/place_in_queue.sql
 \ir functions/places_left.sql
 \ir functions/prepare_export.sql
+\ir functions/preview_as.sql
 \ir functions/preview_export.sql
 \ir functions/prune_exports.sql
 \ir functions/queue_depth.sql
 \ir functions/queue_up.sql
 \ir functions/readable.sql
+\ir functions/reader_of.sql
+\ir functions/refuse_beyond_settings.sql
+\ir functions/refuse_login.sql
 \ir functions/refuse_other_meanings.sql
+\ir functions/refuse_reader.sql
 \ir functions/relations_in.sql
 \ir functions/relations_under.sql
 \ir functions/release_export.sql
 \ir functions/remember_files.sql
+\ir functions/remove_reader.sql
+\ir functions/renew_readers.sql
 \ir functions/requester_usage.sql
 \ir functions/rescue_exports.sql
 \ir functions/retry_export.sql
 \ir functions/revoke_key.sql
 \ir functions/rotate_key.sql
 \ir functions/session_search_path.sql
+\ir functions/set_requester.sql
+\ir functions/sources_of.sql
 \ir functions/submit_export.sql
 \ir functions/trim_query.sql
 \ir functions/turn_reached.sql
 \ir views.sql
 \ir triggers.sql
 \ir comments.sql
+reset role;
+select renew_readers() \gset
 commit;

@@ -1,5 +1,6 @@
 -- The functions that csv_reader owns: they let a submit find out what the reader
--- may run without becoming the reader.
+-- may run without becoming the reader.  Each other reader has them too, with itself as
+-- the owner: give_functions copies them.
 
 create or replace function explain_as_reader(p_sql text, p_search_path text)
 returns jsonb
@@ -23,7 +24,7 @@ begin
             select one
             from pg_db_role_setting
             cross join unnest(setconfig) as one
-            where setrole in (0, 'csv_reader'::regrole)
+            where setrole in (0, quote_ident(current_user)::regrole)
                 and setdatabase in (0, (select oid from pg_database where datname = current_database()))
                 and one !~ '^(search_path|role|session_authorization|log_|lock_timeout|statement_timeout)'
             order by setrole <> 0, setdatabase <> 0

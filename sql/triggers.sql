@@ -39,6 +39,10 @@ create or replace trigger announce after delete or update of requester, digest, 
 on requester_keys
 for each row execute function announce_keys();
 
+create or replace trigger announce after update of reader, settings
+on requesters
+for each row execute function announce_keys();
+
 do $$
 begin
     perform let_admins();

@@ -71,7 +71,9 @@ select
     e.waits_for,
     e.max_rows,
     e.max_bytes,
-    e.max_seconds
+    e.max_seconds,
+    e.reader,
+    e.settings
 from exports as e
 left join lateral (
     select sum(coalesce(tuples_processed, 0) + told.rows) as rows,
@@ -182,57 +184,11 @@ a worker, and the first hundred that wait for their time; and those of the newes
 $$;
 
 create or replace view sources as
-select
-    readable(c.oid::regclass::text) as source,
-    case c.relkind
-        when 'r' then 'table'
-        when 'p' then 'partitioned table'
-        when 'v' then 'view'
-        when 'm' then 'materialized view'
-        when 'f' then 'foreign table'
-    end as kind,
-    readable(obj_description(c.oid, 'pg_class')) as comment,
-    coalesce(size.rows, 0)::bigint as estimated_rows,
-    coalesce(size.bytes, 0)::bigint as bytes,
-    (
-        select jsonb_agg(
-            jsonb_build_object(
-                'name', readable(attname),
-                'type', readable(format_type(atttypid, atttypmod)),
-                'nullable', not attnotnull,
-                'comment', readable(col_description(attrelid, attnum))
-            )
-            order by attnum
-        )
-        from pg_attribute
-        where attrelid = c.oid and attnum > 0 and not attisdropped
-            and has_column_privilege('csv_reader', attrelid, attnum, 'select')
-    ) as columns
-from pg_class as c
-join pg_namespace as n on n.oid = c.relnamespace
--- From the catalogs alone: pg_table_size and pg_partition_tree would wait for locks.
-cross join lateral (
-    with recursive parts (id) as (
-        select c.oid
-        union all
-        select inhrelid from parts join pg_inherits on inhparent = id and c.relkind = 'p'
-    )
-    select
-        sum(greatest(part.reltuples, 0)) as rows,
-        sum((part.relpages + coalesce(toast.relpages, 0)) * current_setting('block_size')::bigint) as bytes
-    from parts
-    join pg_class as part on part.oid = parts.id and part.relkind <> 'p'
-    left join pg_class as toast on toast.oid = part.reltoastrelid
-) as size
-where c.relkind in ('r', 'p', 'v', 'm', 'f')
-    and not c.relispartition
-    and n.nspname not in ('pg_catalog', 'information_schema')
-    and n.nspname !~ '^pg_(toast|temp)'
-    and has_schema_privilege('csv_reader', n.oid, 'usage')
-    and has_any_column_privilege('csv_reader', c.oid, 'select');
+select source, kind, comment collate "C" as comment, estimated_rows, bytes, columns
+from sources_of((select reader from reader_of(session_user)));
 comment on view sources is $$
-What csv_reader may read: each relation, under the name to export it by, with those of
-its columns that csv_reader may read.  Rows and bytes are the planner's estimates.
+What the reader of this session's user may read: csv_reader, unless the user is a
+requester with another one.  See sources_of.
 $$;
 
 create or replace view live_keys as

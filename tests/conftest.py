@@ -163,6 +163,19 @@ def conn(database: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
+def roles(conn: psycopg.Connection[Any]) -> Iterator[list[str]]:
+    """Names of roles to drop at the end, with what they own; a test adds its own."""
+    names: list[str] = []
+    yield names
+    conn.execute("reset session authorization")
+    for name in names:
+        role = psycopg.sql.Identifier(name)
+        if conn.execute("select from pg_roles where rolname = %s", [name]).rowcount:
+            conn.execute(psycopg.sql.SQL("drop owned by {} cascade").format(role))
+            conn.execute(psycopg.sql.SQL("drop role {}").format(role))
+
+
+@pytest.fixture
 def exports_dir(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "exports"
     folder.mkdir()

@@ -54,6 +54,8 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("POST", "/keys"): "admin",
     ("POST", "/keys/{id}/rotate"): "admin",
     ("DELETE", "/keys/{id}"): "admin",
+    ("GET", "/requesters"): "admin",
+    ("PATCH", "/requesters/{name}"): "admin",
     ("POST", "/exports"): "export",
     ("POST", "/exports/{id}/cancel"): "export",
     ("POST", "/exports/{id}/retry"): "export",

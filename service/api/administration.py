@@ -1,14 +1,25 @@
-"""The resource /keys, for keys with the scope admin."""
+"""The resources /keys and /requesters, for keys with the scope admin."""
 
 from aiohttp import web
+from pydantic import TypeAdapter
 
 from .bodies import answer, members
 from .keys import ASKER, KEYRING, QUEUE
-from .models import KeyInfo, KeyList, KeyRequest, MadeKey
+from .models import (
+    KeyInfo,
+    KeyList,
+    KeyRequest,
+    MadeKey,
+    Requester,
+    RequesterChange,
+    RequesterList,
+    RequesterName,
+)
 from .problems import Problem, refusing
 
 routes = web.RouteTableDef()
 
+NAME = TypeAdapter(RequesterName)
 SECRET = {"Cache-Control": "no-store"}
 
 
@@ -49,12 +60,30 @@ async def revoke(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+@routes.get("/requesters")
+async def list_requesters(request: web.Request) -> web.Response:
+    _refuse_anybody(request)
+    found = await request.app[QUEUE].requesters()
+    return answer(RequesterList(requesters=[Requester(**row) for row in found]))
+
+
+@routes.patch("/requesters/{name}")
+async def change_requester(request: web.Request) -> web.Response:
+    _refuse_anybody(request)
+    with refusing():
+        name = NAME.validate_python(request.match_info["name"])
+        wanted = RequesterChange.model_validate(await members(request))
+    changed = await request.app[QUEUE].set_requester(name, wanted.changes())
+    request.app[KEYRING].forget()
+    return answer(Requester(**changed))
+
+
 def _refuse_anybody(request: web.Request) -> None:
-    """Make no key for somebody who has shown none: it would outlive AUTH=none."""
+    """Change nothing for somebody who has shown no key: it would outlive AUTH=none."""
     if request[ASKER].key is None:
         raise Problem(
             403,
-            "Keys are for those who show a key with the scope 'admin'.",
+            "This is for those who show a key with the scope 'admin'.",
             hint="An operator makes the first one by 'csv-export keys create'.",
         )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..model import Export, Key
+from ..postgres.reader import READER
 
 Need = Literal["nothing", "any", "read", "export", "download", "admin"]
 SCOPES = frozenset({"read", "export", "download"})
@@ -13,17 +14,19 @@ SCOPES = frozenset({"read", "export", "download"})
 class Asker:
     """Somebody who may do what *scopes* say; *requester* is None if nobody was asked.
 
-    *key* is what they have shown, if it was a key.
+    *key* is what they have shown, if it was a key.  *reader* is the role that reads for
+    them, if that is known.
     """
 
     requester: str | None
     scopes: frozenset[str]
     key: Key | None = None
+    reader: str | None = None
 
     @classmethod
     def anybody(cls) -> "Asker":
         """Return who asks a service that asks for nothing: they may do everything."""
-        return cls(None, frozenset({"admin"}))
+        return cls(None, frozenset({"admin"}), reader=READER)
 
     @classmethod
     def stranger(cls) -> "Asker":
@@ -32,7 +35,7 @@ class Asker:
 
     @classmethod
     def of_key(cls, key: Key) -> "Asker":
-        return cls(key.requester, key.scopes, key)
+        return cls(key.requester, key.scopes, key, key.reader)
 
     @property
     def sees(self) -> str | None:

@@ -15,12 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 from ..copying import preview
 from ..copying.command import unique_names
 from ..model import Export, Status
+from ..postgres.reader import Sessions
 from ..queue.calls import KeyReused
 from .bodies import answer, members
 from .download import send_file, unreadable
-from .keys import ASKER, PREVIEWS, QUEUE, RATES, SESSIONS, SETTINGS, STORAGE
+from .keys import ASKER, PREVIEWS, QUEUE, RATES, READERS, SETTINGS, STORAGE
 from .models import ExportRequest, IdempotencyKey, PageRequest, Preview, SubmitOptions
 from .problems import Problem, refused, refusing
+from .readers import sessions_of
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +54,12 @@ async def submit(request: web.Request) -> web.Response:
     with refusing():
         options = SubmitOptions.of(request.query)
         key = KEY.validate_python(request.headers.get("Idempotency-Key"))
-    values = wanted.values(
-        request.app[SETTINGS].default_source, request.app[SESSIONS].search_path
-    )
+    sessions = await sessions_of(request)
+    values = wanted.values(request.app[SETTINGS].default_source, sessions.search_path)
     if options.dry_run:
         await request.app[RATES].spend(request, request[ASKER].requester, "previews")
         with refused(wanted.query):
-            return await _preview(request, values)
+            return await _preview(request, values, sessions)
     try:
         with refused(wanted.query):
             export = await request.app[QUEUE].submit(
@@ -188,20 +189,25 @@ async def _wanted(request: web.Request) -> ExportRequest:
     return wanted
 
 
-async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response:
+async def _preview(
+    request: web.Request, values: dict[str, Any], sessions: Sessions
+) -> web.Response:
     """Answer with the SELECT, its columns and its first rows; store nothing."""
-    export = await request.app[QUEUE].dry_run(values)
+    export = await request.app[QUEUE].dry_run(values, request[ASKER].requester)
+    if export.reader != sessions.reader:  # since then the requester has another one
+        sessions = request.app[READERS].of(export.reader)
     try:
         columns, rows = await request.app[PREVIEWS].make(
             preview.first_rows,
-            request.app[SESSIONS],
+            sessions,
             export.sql_text,
             export,
             PREVIEW_ROWS,
             export.search_path,
+            export.settings,
         )
     except ConfigurationLimitExceeded as error:
-        raise Problem(  # temp_file_limit of csv_reader
+        raise Problem(  # temp_file_limit of the reader
             "refused",
             error.diag.message_primary or str(error),
             sqlstate=error.sqlstate,

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from ..config import Settings
 from ..metrics import Metrics
-from ..postgres.reader import Sessions
+from ..postgres.reader import Readers
 from ..queue.calls import Queue
 from ..queue.feed import Feed
 from ..queue.keyring import Keyring
@@ -25,5 +25,5 @@ METRICS = web.AppKey("metrics", Metrics)
 PREVIEWS = web.AppKey("previews", Previews)
 QUEUE = web.AppKey("queue", Queue)
 RATES = web.AppKey("rates", Rates)
-SESSIONS = web.AppKey("sessions", Sessions)
+READERS = web.AppKey("readers", Readers)
 STORAGE = web.AppKey("storage", Directory)

@@ -26,6 +26,7 @@ Name = Annotated[
     str, StringConstraints(pattern=r"^[^\x00]+$", min_length=1, max_length=500)
 ]
 REQUESTER = r"^[A-Za-z0-9][A-Za-z0-9_.@+-]{0,62}$"
+RequesterName = Annotated[str, StringConstraints(pattern=REQUESTER)]
 Scope = Literal["read", "export", "download", "admin"]
 IdempotencyKey = (
     Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=255)] | None
@@ -294,7 +295,7 @@ class SourceList(Described):
     """What can be exported."""
 
     sources: list[Source]
-    """The relations that `csv_reader` may read."""
+    """The relations that the asker's reader may read."""
 
 
 class Health(Described):
@@ -388,7 +389,7 @@ class Me(Described):
 class KeyRequest(_Body):
     """A key to make."""
 
-    requester: Annotated[str, StringConstraints(pattern=REQUESTER)]
+    requester: RequesterName
     """Whom it speaks for; made if new. The exports submitted with it belong to them."""
 
     scopes: Annotated[list[Scope], Field(min_length=1)] = ["read", "export", "download"]
@@ -450,6 +451,47 @@ class KeyList(Described):
 
     keys: list[KeyInfo]
     """The keys, by requester."""
+
+
+class RequesterChange(_Body, Limits):
+    """What to change of a requester; what is not named stays, and null is the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reader: Name | None = None
+    """The database role that reads for them; null: `csv_reader`."""
+
+    settings: dict[Name, Text] | None = Field(
+        default=None, examples=[{"app.tenant": "42"}]
+    )
+    """What their exports set before the `SELECT`, for policies of row-level security.
+    The names have a dot."""
+
+    def changes(self) -> dict[str, Any]:
+        return self.model_dump(exclude_unset=True)
+
+
+class Requester(Limits):
+    """Whom exports belong to, and what they may have."""
+
+    name: str
+    """The name, as in `requestedBy`."""
+
+    reader: str | None
+    """The database role that reads for them; null: `csv_reader`."""
+
+    settings: dict[str, str]
+    """What their exports set before the `SELECT`."""
+
+    created_at: datetime
+    """When it was made."""
+
+
+class RequesterList(Described):
+    """All requesters that have a key, or something of their own."""
+
+    requesters: list[Requester]
+    """The requesters, by name."""
 
 
 class Event(Described):

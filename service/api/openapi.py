@@ -13,6 +13,7 @@ from ..model import Export, Source
 from .access import COOKIE, NEEDS
 from .keys import SETTINGS
 from .models import (
+    REQUESTER,
     Event,
     ExportList,
     ExportRequest,
@@ -24,6 +25,9 @@ from .models import (
     PageRequest,
     Preview,
     ProblemDetails,
+    Requester,
+    RequesterChange,
+    RequesterList,
     SourceList,
     SubmitOptions,
 )
@@ -40,6 +44,10 @@ ID = {
     "schema": {"type": "string", "format": "uuid"},
 }
 KEY_ID = ID | {"schema": {"type": "string"}}
+REQUESTER_NAME = ID | {
+    "name": "name",
+    "schema": {"type": "string", "pattern": REQUESTER},
+}
 KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -132,6 +140,9 @@ def _without_keys() -> dict[str, Any]:
             (KeyRequest, "validation"),
             (MadeKey, "serialization"),
             (KeyList, "serialization"),
+            (RequesterChange, "validation"),
+            (Requester, "serialization"),
+            (RequesterList, "serialization"),
             (Event, "serialization"),
             (ProblemDetails, "validation"),
         ],
@@ -322,6 +333,27 @@ def _without_keys() -> dict[str, Any]:
                     "Make a key like this one, which is accepted for a day more",
                     {201: _json(MadeKey)},
                     (403, 404, 503),
+                ),
+            },
+            "/requesters": {
+                "get": _operation(
+                    "listRequesters",
+                    "List all requesters",
+                    {200: _json(RequesterList)},
+                    (403, 503),
+                ),
+            },
+            "/requesters/{name}": {
+                "parameters": [REQUESTER_NAME],
+                "patch": _operation(
+                    "changeRequester",
+                    "Change whose rights and settings their exports have",
+                    {200: _json(Requester)},
+                    (400, 403, 408, 413, 415, 422, 503),
+                    requestBody={
+                        "required": True,
+                        "content": {JSON: {"schema": _ref(RequesterChange)}},
+                    },
                 ),
             },
             "/sources": {

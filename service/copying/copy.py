@@ -69,6 +69,7 @@ class Copy:
         *,
         search_path: str | None = None,
         relations: dict[str, str] | None = None,
+        settings: dict[str, str] | None = None,
         max_bytes: Limit | None = None,
         max_rows: Limit | None = None,
         sliceable: Sliceable | None = None,
@@ -80,6 +81,7 @@ class Copy:
         self._form = form or Format()
         self._search_path = search_path
         self._relations = relations
+        self._settings = settings
         self._max_bytes = max_bytes or Limit(sys.maxsize, "")
         self._max_rows = max_rows or Limit(sys.maxsize, "")
         self._sliceable = sliceable
@@ -112,7 +114,11 @@ class Copy:
         self.rows = self.bytes = self._written = 0
         self.share = None
         session = self._sessions.begin(
-            self._name, self._form.time_zone, self._search_path, self._look
+            self._name,
+            self._form.time_zone,
+            self._search_path,
+            self._look,
+            self._settings,
         )
         self.snapshot_at = session.at
         with self._lock:
@@ -265,7 +271,11 @@ class Copy:
             setup = Setup(
                 self._sessions.conninfo,
                 opening_statements(
-                    f"lane {self._name}", zone, self._search_path, snapshot=row[0]
+                    f"lane {self._name}",
+                    zone,
+                    self._search_path,
+                    snapshot=row[0],
+                    settings=self._settings,
                 ),
                 self._form.compression,
                 self._form.encoding,

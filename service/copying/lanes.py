@@ -181,7 +181,7 @@ def extents(
     """Return the tables that *select* scans from beginning to end, in that order.
 
     Return None if its plan does anything else, such as using an index, or if
-    csv_reader may read one of these tables only through *source*.
+    the reader may read one of these tables only through *source*.
     """
     row = conn.execute(
         "select current_setting('max_parallel_workers_per_gather'),"

@@ -21,6 +21,7 @@ def first_rows(
     form: Format,
     limit: int,
     search_path: str | None = None,
+    settings: dict[str, str] | None = None,
 ) -> tuple[list[Column], list[dict[str, Any]]]:
     """Check a SELECT, and return its columns and its first rows, as JSON values.
 
@@ -35,7 +36,7 @@ def first_rows(
         if time.monotonic() > until:
             raise psycopg.OperationalError("the server does not answer")
 
-    session = sessions.begin("preview", form.time_zone, search_path, look)
+    session = sessions.begin("preview", form.time_zone, search_path, look, settings)
     try:
         pgconn = session.conn.pgconn
         limited = "select set_config('statement_timeout', $1, true)"

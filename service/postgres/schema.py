@@ -13,7 +13,7 @@ import psycopg
 from psycopg import errors, sql
 
 from .connections import DatabaseError, complete, primary
-from .reader import as_reader
+from .reader import READER, as_reader
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def migrate(database_url: str, *, reader_login: bool = True) -> bool:
     """Bring the schema up to this version; return whether anything changed.
 
     With *reader_login* also see that csv_reader can log in, by a password if the
-    server asks for one.
+    server asks for one.  The other readers always get one if they can.
 
     Any number of processes may call it at once: one does the work, the others
     wait and find it done.  It happens completely or not at all.
@@ -64,15 +64,25 @@ def migrate(database_url: str, *, reader_login: bool = True) -> bool:
                 log.warning("the schema is in use; trying again: %s", error)
                 time.sleep(PAUSE)
         if reader_login:
+            give_login(conn, database_url)
+        for (reader,) in conn.execute(
+            "select name from readers where name <> 'csv_reader' and password is null"
+            " and to_regrole(quote_ident(name)) is not null"
+        ).fetchall():
             try:
-                _give_reader_a_login(conn, database_url)
-            except errors.InsufficientPrivilege as error:
-                raise DatabaseError(
-                    f"csv_reader cannot be given a password: {error}\n"
-                    "Have an administrator of the database run 'csv-export migrate', "
-                    "or set SOURCE_DATABASE_URL."
-                ) from error
+                give_login(conn, database_url, reader)
+            except DatabaseError as error:
+                log.warning("%s", error)
         return changed
+
+
+def add_reader(database_url: str, reader: str) -> None:
+    """Let exports run as the role *reader*, which is made if new, and give it a login."""
+    with psycopg.connect(primary(database_url), autocommit=True) as conn:
+        conn.execute("set search_path = public")
+        conn.execute("select set_config('lock_timeout', %s, false)", [PATIENCE])
+        conn.execute("select add_reader(%s)", [reader])
+        give_login(conn, database_url, reader)
 
 
 def seed(database_url: str, rows: int) -> None:
@@ -126,6 +136,9 @@ def _install(conn: psycopg.Connection) -> bool:
                     _run_file(conn, path)
             for path in _replaceable(root):
                 _run_file(conn, path)
+            conn.execute("reset role")
+            conn.execute("select renew_readers()")
+            conn.execute("set local role csv_service")
         except errors.InsufficientPrivilege as error:
             raise DatabaseError(
                 f"the schema cannot be installed: {error}\n"
@@ -214,34 +227,61 @@ def _run_file(conn: psycopg.Connection, path: Path) -> None:
     conn.execute(path.read_bytes())
 
 
-def _give_reader_a_login(conn: psycopg.Connection, database_url: str) -> None:
-    """Give csv_reader a password, if the server asks for passwords.
+def give_login(
+    conn: psycopg.Connection, database_url: str, reader: str = READER
+) -> None:
+    """Give *reader* a password, if the server asks for passwords.
 
     It is derived from the password that we log in with, so that several
     installations in one cluster agree on it.  Only the service can read it.
     """
     if not conn.pgconn.used_password:
         return
-    if conn.execute("select from reader_login").rowcount:
+    if conn.execute(
+        "select from reader_login where %(reader)s = 'csv_reader' union all"
+        " select from readers where name = %(reader)s and password is not null",
+        {"reader": reader},
+    ).rowcount:
         return
     password = hashlib.scrypt(
-        conn.pgconn.password, salt=b"csv_reader", n=2**14, r=8, p=1, dklen=24
+        conn.pgconn.password, salt=reader.encode(), n=2**14, r=8, p=1, dklen=24
     ).hex()
     try:
-        psycopg.connect(complete(as_reader(database_url, password))).close()
+        psycopg.connect(complete(as_reader(database_url, password, reader))).close()
     except psycopg.OperationalError:
-        if _has_password(conn, "csv_reader"):
-            raise DatabaseError(
-                "csv_reader already has a password, which this service did not set. "
-                "Set SOURCE_DATABASE_URL with that password."
-            ) from None
-        conn.execute(
-            sql.SQL("alter role csv_reader password {}").format(sql.Literal(password))
-        )
+        _set_password(conn, reader, password)
     conn.execute(
-        "insert into reader_login (password) values (%s) on conflict do nothing",
-        [password],
+        (
+            "insert into reader_login (password) values (%s) on conflict do nothing"
+            if reader == READER
+            else "update readers set password = %s where name = %s"
+        ),
+        [password] if reader == READER else [password, reader],
     )
+
+
+def _set_password(conn: psycopg.Connection, reader: str, password: str) -> None:
+    if _has_password(conn, reader):
+        raise DatabaseError(
+            f"{reader} already has a password, which this service did not set. "
+            + (
+                "Set SOURCE_DATABASE_URL with that password."
+                if reader == READER
+                else f"Store it: update readers set password = … where name = '{reader}'."
+            )
+        ) from None
+    try:
+        conn.execute(
+            sql.SQL("alter role {} password {}").format(
+                sql.Identifier(reader), sql.Literal(password)
+            )
+        )
+    except errors.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"{reader} cannot be given a password: {error}\n"
+            "Have an administrator of the database run 'csv-export migrate'"
+            + (", or set SOURCE_DATABASE_URL." if reader == READER else ".")
+        ) from error
 
 
 def _has_password(conn: psycopg.Connection, role: str) -> bool:

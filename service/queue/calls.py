@@ -86,7 +86,7 @@ class Queue:
 
         It belongs to *requester*, or else to the role that we log in as.
 
-        PostgreSQL refuses it if csv_reader could not run it.  If planning takes
+        PostgreSQL refuses it if their reader could not run it.  If planning takes
         longer than `submit_timeout`, it raises `psycopg.errors.QueryCanceled`; if
         too many exports wait, `psycopg.errors.ConfigurationLimitExceeded`.
 
@@ -123,9 +123,13 @@ class Queue:
                 return Export(**row)
         raise KeyReused
 
-    async def dry_run(self, wanted: dict[str, Any]) -> Export:
+    async def dry_run(
+        self, wanted: dict[str, Any], requester: str | None = None
+    ) -> Export:
         """Return the export that `submit` would have made; store nothing."""
-        return await self._insert(wanted, max_pending=None, keep=False)
+        return await self._insert(
+            wanted, max_pending=None, requester=requester, keep=False
+        )
 
     async def _insert(
         self,
@@ -156,11 +160,13 @@ class Queue:
                     "select set_config('statement_timeout', %s, true),"
                     " set_config('client_connection_check_interval', '2s', true),"
                     " set_config('exports.requester', %s, true),"
+                    " set_config('exports.dry_run', %s, true),"
                     " set_config('exports.max_pending', coalesce(%s,"
                     " current_setting('exports.max_pending', true), ''), true)",
                     [
                         f"{self._submit_timeout * 1000:.0f}",
                         requester or "",
+                        "off" if keep else "on",
                         (
                             None
                             if keep and max_pending is None
@@ -173,8 +179,8 @@ class Queue:
         assert row
         return Export(**row)
 
-    async def sources(self, search_path: str) -> list[Source]:
-        """Return the relations that csv_reader may read.
+    async def sources(self, search_path: str, reader: str) -> list[Source]:
+        """Return the relations that *reader* may read.
 
         Those that *search_path* finds are named without their schema.
         """
@@ -184,7 +190,7 @@ class Queue:
                     "select set_config('search_path', %s, true)", [search_path]
                 )
                 cursor = await conn.execute(
-                    "select * from public.sources order by source"
+                    "select * from public.sources_of(%s) order by source", [reader]
                 )
                 rows = await cursor.fetchall()
         return [Source(**row) for row in rows]
@@ -392,9 +398,9 @@ class Queue:
     async def find_key(self, digest: bytes) -> Key | None:
         """Return the key with this SHA-256, if it is accepted now."""
         row = await self._one(
-            "select id, requester, scopes,"
+            "select id, requester, scopes, reader,"
             " extract(epoch from expires_at - now())::float8 as seconds_left"
-            " from find_key(%s)",
+            " from find_key(%s) cross join reader_of(requester)",
             digest,
         )
         return Key(**row | {"scopes": frozenset(row["scopes"])}) if row else None
@@ -451,6 +457,24 @@ class Queue:
             " where pg_has_role(oid, 'csv_service', 'member')"
         )
         return frozenset(row["rolname"] for row in rows)
+
+    async def reader_of(self, requester: str | None) -> str:
+        """Return the role that reads for *requester*."""
+        row = await self._one("select reader from reader_of(%s::text)", requester)
+        assert row
+        return str(row["reader"])
+
+    async def requesters(self) -> list[dict[str, Any]]:
+        """Return the rows of all requesters, by name."""
+        return await self._all("select * from requesters order by name")
+
+    async def set_requester(self, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Change a requester, who is made if new; return the row."""
+        row = await self._one(
+            "select * from set_requester(%s, %s)", name, Jsonb(changes)
+        )
+        assert row
+        return row
 
     async def rotate_key(self, id: str) -> dict[str, str] | None:
         """Make a key like *id*, as `create_key`; None if that is not accepted."""

@@ -13,7 +13,7 @@ begin
     if not found then
         return;
     end if;
-    relation := find_relation_as_reader(wanted.source, wanted.search_path);
+    relation := find_relation_as(wanted.reader, wanted.source, wanted.search_path);
     -- Names may have come to mean something else since it was submitted.
     if wanted.sql_text is distinct from compile_select(
         relation, wanted.columns, wanted.filters

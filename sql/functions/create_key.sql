@@ -11,14 +11,7 @@ as $$
 declare
     secret bytea := '';
 begin
-    if exists (
-        select from pg_roles
-        where rolname = p_requester and pg_has_role(oid, 'csv_service', 'member')
-    ) then
-        raise invalid_parameter_value using
-            message = format('%s is a login of the service', p_requester),
-            hint = 'Its exports are those of everybody who showed no key. Take another name.';
-    end if;
+    perform refuse_login(p_requester);
     -- PostgreSQL has no other source of strong random bytes.  Each UUID has 122 bits.
     for n in 1..3 loop
         secret := secret || uuid_send(gen_random_uuid());

@@ -6,6 +6,7 @@ as $$
 declare
     wanted exports := p_wanted;
     theirs requesters;
+    relation regclass;
     explained jsonb;
 begin
     if (
@@ -15,9 +16,11 @@ begin
             wanted.worker, wanted.lease_expires_at, wanted.sha256, wanted.error,
             wanted.started_at, wanted.finished_at, wanted.expires_at,
             wanted.result_columns, wanted.snapshot_at, wanted.transition, wanted.relations,
-            wanted.turn, wanted.waits_for, wanted.max_rows, wanted.max_bytes, wanted.max_seconds
+            wanted.turn, wanted.waits_for, wanted.max_rows, wanted.max_bytes, wanted.max_seconds,
+            wanted.settings
         ) > 0
         or wanted.history <> '[]'
+        or wanted.reader is distinct from 'csv_reader'
     then
         raise check_violation using
             message = 'an export starts as pending, with nothing done yet',
@@ -38,6 +41,8 @@ begin
     wanted.max_seconds := theirs.max_seconds;
     wanted.priority := coalesce(wanted.priority, least(5, theirs.max_priority));
     perform check_priority(wanted.requested_by, wanted.priority);
+    wanted.reader := coalesce(theirs.reader, 'csv_reader');
+    wanted.settings := nullif(theirs.settings, '{}');
     wanted.created_at := clock_timestamp();
     -- A run_at in the past becomes now, so the exports of one statement differ.
     wanted.run_at := greatest(wanted.run_at, wanted.created_at);
@@ -84,14 +89,17 @@ begin
         wanted.sql_text := '';
         return wanted;  -- a_query_is_not_blank refuses it
     elsif wanted.query is null then
+        relation := find_relation_as(wanted.reader, wanted.source, wanted.search_path);
         wanted.sql_text := compile_select(
-            find_relation_as_reader(wanted.source, wanted.search_path),
-            wanted.columns, wanted.filters, wanted.order_by, wanted.row_limit
+            relation, wanted.columns, wanted.filters, wanted.order_by, wanted.row_limit
         );
     else
         wanted.sql_text := trim_query(wanted.query);
     end if;
-    explained := explain_as_reader(wanted.sql_text, wanted.search_path);
+    if wanted.settings is not null then
+        perform refuse_beyond_settings(wanted, relation);
+    end if;
+    explained := explain_as(wanted.reader, wanted.sql_text, wanted.search_path, wanted.settings);
     wanted.estimated_rows := least(
         (explained -> 'plan' ->> 'Plan Rows')::numeric, 9223372036854775807
     );
@@ -102,13 +110,15 @@ begin
         perform refuse_other_meanings(wanted);
     end if;
     if wanted.force_quote is not null then
-        perform explain_as_reader(
+        perform explain_as(
+            wanted.reader,
             format(
                 E'select %s from (\n%s\n) as export',
                 (select string_agg('export.' || quote_ident(name), ', ') from unnest(wanted.force_quote) as name),
                 wanted.sql_text
             ),
-            wanted.search_path
+            wanted.search_path,
+            wanted.settings
         );
     end if;
     return wanted;
@@ -119,5 +129,5 @@ The row that p_wanted becomes, with defaults filled in, compiled and checked; or
 error.
 
 With p_is_of_session the search_path is that of the session, and names must mean the
-same to the session and to csv_reader.
+same to the session and to the reader.
 $$;

@@ -13,17 +13,19 @@ language plpgsql
 as $$
 declare
     path text;
+    reader text;
+    settings jsonb;
 begin
     begin
         insert into public.exports (source, columns, filters, order_by, row_limit, query)
         values (p_source, p_columns, p_filters, p_order_by, p_limit, p_query)
-        returning exports.sql_text, exports.estimated_rows, exports.search_path
-        into preview_export.sql_text, preview_export.estimated_rows, path;
+        returning exports.sql_text, exports.estimated_rows, exports.search_path, exports.reader, exports.settings
+        into preview_export.sql_text, preview_export.estimated_rows, path, reader, settings;
         raise exception using errcode = 'P0DRY';
     exception when sqlstate 'P0DRY' then
         null;  -- the insert is undone; variables keep what it returned
     end;
-    first_rows := public.preview_as_reader(sql_text, path);
+    first_rows := public.preview_as(reader, sql_text, path, settings);
 end
 $$;
 comment on function preview_export is $$

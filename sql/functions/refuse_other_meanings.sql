@@ -10,8 +10,12 @@ declare
 begin
     if p_export.source is not null then
         word := p_export.source;
-        mine := find_relation(p_export.source, p_export.search_path)::text;
-        its := find_relation_as_reader(p_export.source, p_export.search_path)::text;
+        begin
+            mine := find_relation(p_export.source, p_export.search_path)::text;
+        exception when insufficient_privilege then
+            return;  -- it names a schema, which only the reader may use
+        end;
+        its := find_relation_as(p_export.reader, p_export.source, p_export.search_path)::text;
     else
         select key, quote_ident(value) || '.' || quote_ident(key),
             quote_ident(p_export.relations ->> key) || '.' || quote_ident(key)
@@ -22,12 +26,14 @@ begin
     end if;
     if mine <> its then
         raise undefined_table using
-            message = format('"%s" is %s here, but %s to csv_reader', word, mine, its),
-            hint = 'Let csv_reader use the schema of the first, or write the one you mean with its schema.';
+            message = format('"%s" is %s here, but %s to %s', word, mine, its, p_export.reader),
+            hint = format(
+                'Let %s use the schema of the first, or write the one you mean with its schema.', p_export.reader
+            );
     end if;
 end
 $$;
 comment on function refuse_other_meanings is $$
 Raise an error if a name in the export means one relation to this session and another
-to csv_reader, which may not use all schemas of the search_path.
+to its reader, which may not use all schemas of the search_path.
 $$;

@@ -35,7 +35,14 @@ FOR_EVERYBODY = {
     "queue_depth",
     "retry_export",
 }
-FOR_ADMINISTRATORS = {"create_key", "revoke_key", "rotate_key"}
+FOR_ADMINISTRATORS = {
+    "add_reader",
+    "create_key",
+    "remove_reader",
+    "revoke_key",
+    "rotate_key",
+    "set_requester",
+}
 FOR_WORKERS = {
     "claim_export",
     "claim_exports",
@@ -207,6 +214,7 @@ def sql(database: str) -> str:
             "sources",
             "requesters",
             "requester_keys",
+            "readers",
         ):
             told = conn.execute(
                 "select obj_description(%s::regclass, 'pg_class')", [relation]

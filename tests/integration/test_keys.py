@@ -95,7 +95,7 @@ async def test_every_route_answers_every_kind_of_key(
                 await owner.ended(export["jobId"])
             of_keys = path.startswith("/keys/")
             id = make_key(conn, "ann").id if of_keys else export["jobId"]
-            url = path.replace("{id}", id)
+            url = path.replace("{id}", id).replace("{name}", "ann")
             if path == "/web":
                 url = "/web/app.js"
             async with asking(service, keys[kind]) as asker:
@@ -104,7 +104,9 @@ async def test_every_route_answers_every_kind_of_key(
                     "/keys": {"requester": "ann"},
                 }.get(path)
                 async with asker.http.request(
-                    method, url, json=body if method == "POST" else None
+                    method,
+                    url,
+                    json=body if method in ("POST", "PATCH") else None,
                 ) as answer:
                     told = answer.status if answer.status in (401, 403, 404) else None
                     if told:

@@ -123,12 +123,12 @@ async def test_sixteen_workers_export_two_thousand_once_each(
         worker_slots=1,
         poll_interval=HOURS,
     )
-    sources = reader.Sessions(reader.reader_conninfo(settings, database), 16)
+    readers = reader.Readers(settings.model_copy(update={"worker_slots": 16}), database)
     storage = Directory(exports_dir)
     async with open_pool(database, 20) as pool:
         queue, listener = Queue(pool), Listener(database)
         workers = [
-            Worker(settings, queue, listener, storage, sources, Metrics())
+            Worker(settings, queue, listener, storage, readers, Metrics())
             for _ in range(16)
         ]
         for n, worker in enumerate(workers):
@@ -145,7 +145,7 @@ async def test_sixteen_workers_export_two_thousand_once_each(
         for worker in workers:
             worker.drain()
         await asyncio.gather(*running)
-        sources.close()
+        readers.close()
     ended = conn.execute(
         "select status, attempt, failures, count(*) from exports group by 1, 2, 3"
     )

@@ -46,6 +46,9 @@ def test_an_upgrade_keeps_every_export(earlier: str) -> None:
         }  # fmt: skip
         assert schema.migrate(earlier)
         assert rows(conn) == before
+        assert conn.execute(
+            "select distinct reader, settings from exports"
+        ).fetchall() == [("csv_reader", None)]
         # Other roles keep their grants and views.
         assert conn.execute("select from report").rowcount == len(before)
         assert conn.execute(
