@@ -244,7 +244,7 @@ def _without_keys() -> dict[str, Any]:
                     "retryExport",
                     "Start a failed or cancelled export again",
                     {202: export},
-                    (403, 404, 409, 503),
+                    (403, 404, 409, 422, 503),
                 ),
             },
             "/exports/{id}/download": {

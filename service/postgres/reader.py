@@ -174,6 +174,7 @@ class Sessions:
 
     def connect(self) -> None:
         """Make sure that the reader can log in, and learn its `search_path`."""
+        self.conninfo  # an error of the queue's database is none of the login
         try:
             with self._log_in() as conn:
                 self._learn_search_path(conn)

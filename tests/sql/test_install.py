@@ -246,6 +246,10 @@ def test_whoever_may_create_roles_can_install(server: str, scratch: Path) -> Non
         owned = make_conninfo(admin, user="owner", dbname="owned")
         assert schema.migrate(owned) is True
         assert schema.migrate(owned) is False
+        schema.add_reader(owned, "sales_reader")
+        with psycopg.connect(owned, user="sales_reader") as conn:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                conn.execute("select from readers")
 
 
 def test_a_read_only_server_cannot_be_migrated(empty: str) -> None:

@@ -290,6 +290,29 @@ def test_a_reader_that_is_needed_stays(conn: Conn, roles: list[str]) -> None:
         conn.execute("select remove_reader('csv_reader')")
 
 
+@pytest.mark.parametrize("changes", [{"reader": "leads_reader"}, {"settings": TENANT}])
+def test_what_a_requester_no_longer_has_is_not_retried(
+    conn: Conn, roles: list[str], changes: dict[str, Any]
+) -> None:
+    add(conn, roles, "leads_reader")
+    conn.execute("grant select on users to leads_reader")
+    give(conn, "ann", **changes)
+    id = submit(conn, "ann", source="users")["id"]
+    conn.execute("select cancel_export(%s)", [id])
+    retry = "select retry_export(%s)"
+    for taken in (dict.fromkeys(changes), None):
+        if taken:
+            give(conn, "ann", **taken)
+        else:
+            conn.execute("delete from requesters")
+        with pytest.raises(
+            errors.ObjectNotInPrerequisiteState, match="ann has another"
+        ):
+            conn.execute(retry, [id])
+    give(conn, "ann", **changes)
+    assert conn.execute(retry, [id]).fetchone() == ("pending",)
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
