@@ -48,6 +48,10 @@ select not exists (select from exports_migrations where name = '0008-fair-turns'
 \if :missing
 \ir migrations/0008-fair-turns.sql
 \endif
+select not exists (select from exports_migrations where name = '0009-activity') as missing \gset
+\if :missing
+\ir migrations/0009-activity.sql
+\endif
 select not exists (select from exports_migrations where name = '0011-own-rows') as missing \gset
 \if :missing
 \ir migrations/0011-own-rows.sql
@@ -81,15 +85,21 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/find_encoding.sql
 \ir functions/find_key.sql
 \ir functions/find_relation.sql
+\ir functions/guard_activities.sql
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
 \ir functions/is_blank.sql
 \ir functions/let_admins.sql
+\ir functions/list_activities.sql
+\ir functions/log_activity.sql
+\ir functions/log_exports.sql
+\ir functions/log_keys.sql
 \ir functions/next_export_in.sql
 \ir functions/place_in_queue.sql
 \ir functions/places_left.sql
 \ir functions/prepare_export.sql
 \ir functions/preview_export.sql
+\ir functions/prune_activities.sql
 \ir functions/prune_exports.sql
 \ir functions/queue_depth.sql
 \ir functions/queue_up.sql
@@ -108,6 +118,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/submit_export.sql
 \ir functions/trim_query.sql
 \ir functions/turn_reached.sql
+\ir functions/who_asks.sql
 \ir views.sql
 \ir triggers.sql
 \ir comments.sql

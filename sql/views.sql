@@ -255,3 +255,16 @@ where num_nonnulls(k.revoked_at, maker.revoked_at) = 0
 comment on view live_keys is $$
 The keys that are accepted now.  One that was made by another ends with it.
 $$;
+
+-- A barrier, so that a function in somebody's condition sees no other rows.
+create or replace view activity with (security_barrier) as
+select at, id, action, requester, actor, key_id, address, export, bytes, detail
+from activities
+where requester = session_user
+    or actor = session_user
+    or pg_has_role(session_user, 'csv_service', 'member')
+    or pg_has_role(session_user, to_regrole('csv_admin'), 'member');
+comment on view activity is $$
+What was done with the exports and keys of whoever asks, and what they did.  Members of
+csv_service and csv_admin see the whole log.
+$$;

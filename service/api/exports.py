@@ -1,13 +1,11 @@
 """The resource /exports: submit, list, show, cancel, retry, download and delete."""
 
 import asyncio
-import base64
-import binascii
 import logging
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from aiohttp import web
 from psycopg.errors import ConfigurationLimitExceeded, QueryCanceled
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +14,8 @@ from ..copying import preview
 from ..copying.command import unique_names
 from ..model import Export, Status
 from ..queue.calls import KeyReused
+from . import cursors
+from .access import who
 from .bodies import answer, members
 from .download import send_file, unreadable
 from .keys import ASKER, PREVIEWS, QUEUE, RATES, SESSIONS, SETTINGS, STORAGE
@@ -61,9 +61,7 @@ async def submit(request: web.Request) -> web.Response:
             return await _preview(request, values)
     try:
         with refused(wanted.query):
-            export = await request.app[QUEUE].submit(
-                values, key, request[ASKER].requester
-            )
+            export = await request.app[QUEUE].submit(values, key, who(request))
     except KeyReused:
         raise Problem(
             "key-reused", "This Idempotency-Key was used for another request before."
@@ -82,13 +80,12 @@ async def list_exports(request: web.Request) -> web.Response:
             return web.json_response({"exports": []})
         restrictions["requested_by"] = whose
     if wanted.cursor is not None:
-        restrictions |= _decode(wanted.cursor)
+        restrictions |= cursors.decode(wanted.cursor, UUID)
     found = await request.app[QUEUE].page(wanted.limit + 1, **restrictions)
     page = found[: wanted.limit]
     headers = {}
     if len(found) > len(page):
-        following = request.rel_url.update_query(cursor=_encode(page[-1]))
-        headers["Link"] = f'<{following}>; rel="next"'
+        headers = cursors.following(request, page[-1].created_at, page[-1].id)
     shown = ",".join(export.model_dump_json(by_alias=True) for export in page)
     return web.Response(
         text=f'{{"exports":[{shown}]}}',
@@ -106,7 +103,7 @@ async def show(request: web.Request) -> web.Response:
 @routes.post("/exports/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
     before = await find(request)
-    status = await request.app[QUEUE].cancel(before.id)
+    status = await request.app[QUEUE].cancel(before.id, who(request))
     export = await find(request)
     if status is not Status.CANCELLED:
         raise Problem(
@@ -124,7 +121,7 @@ async def retry(request: web.Request) -> web.Response:
             f"The export is {before.status}; only failed and cancelled exports can be"
             " retried.",
         )
-    await request.app[QUEUE].retry(before.id)
+    await request.app[QUEUE].retry(before.id, who(request))
     return answer(await find(request), status=202, headers={"Retry-After": "1"})
 
 
@@ -146,6 +143,16 @@ async def download(request: web.Request) -> web.StreamResponse:
         raise Problem(
             "no-file", f"The export is {export.status}{reason}; there is no file."
         )
+
+    async def sent(bytes: int, of: int) -> None:
+        detail = {"of": of} if bytes < of else None
+        try:
+            await request.app[QUEUE].log(
+                "downloaded", who(request), export=export, bytes=bytes, detail=detail
+            )
+        except psycopg.Error as error:
+            log.warning("a download of %s could not be logged: %s", export.id, error)
+
     path = request.app[STORAGE].path(export.file_path)
     problem = await asyncio.to_thread(unreadable, path, export.bytes)
     if problem:
@@ -162,13 +169,14 @@ async def download(request: web.Request) -> web.StreamResponse:
         export.sha256,
         _name(export),
         _media_type(export),
+        sent,
     )
 
 
 @routes.delete("/exports/{id}")
 async def delete(request: web.Request) -> web.Response:
     id = (await find(request)).id
-    file = await request.app[QUEUE].delete(id)
+    file = await request.app[QUEUE].delete(id, who(request))
     if file is None:
         raise Problem(404, f"There is no export {id}.")
     if file:
@@ -271,20 +279,4 @@ def _id(request: web.Request) -> UUID:
     except ValidationError:
         raise Problem(
             404, f"{given!r} is not the id of an export; the ids are UUIDs."
-        ) from None
-
-
-def _encode(last: Export) -> str:
-    return base64.urlsafe_b64encode(
-        f"{last.created_at.isoformat()} {last.id}".encode()
-    ).decode()
-
-
-def _decode(cursor: str) -> dict[str, object]:
-    try:
-        at, id = base64.urlsafe_b64decode(cursor).decode().split(" ")
-        return {"before_at": datetime.fromisoformat(at), "before_id": UUID(id)}
-    except (binascii.Error, UnicodeError, ValueError):
-        raise Problem(
-            "invalid", "The cursor is invalid; take it from a Link header."
         ) from None

@@ -13,6 +13,9 @@ from ..model import Export, Source
 from .access import COOKIE, NEEDS
 from .keys import SETTINGS
 from .models import (
+    ActivityList,
+    ActivityPage,
+    ActivityRequest,
     Event,
     ExportList,
     ExportRequest,
@@ -124,6 +127,7 @@ def _without_keys() -> dict[str, Any]:
             (ExportRequest, "validation"),
             (Export, "serialization"),
             (Source, "serialization"),
+            (ActivityList, "serialization"),
             (Preview, "serialization"),
             (ExportList, "serialization"),
             (SourceList, "serialization"),
@@ -139,6 +143,8 @@ def _without_keys() -> dict[str, Any]:
         ref_template=REF,
     )
     export = _json(Export)
+    following = {"headers": {"Link": _header("string", 'rel="next"')}}
+    activity = _json(ActivityList) | following
     later = {"Retry-After": _header("integer", "seconds until it is worth asking")}
     return {
         "openapi": "3.1.0",
@@ -198,10 +204,7 @@ def _without_keys() -> dict[str, Any]:
                 "get": _operation(
                     "listExports",
                     "List exports, newest first",
-                    {
-                        200: _json(ExportList)
-                        | {"headers": {"Link": _header("string", 'rel="next"')}}
-                    },
+                    {200: _json(ExportList) | following},
                     (422, 503),
                     parameters=_query(PageRequest),
                 ),
@@ -249,6 +252,25 @@ def _without_keys() -> dict[str, Any]:
                     (404, 409, 410, 412, 416, 503),
                     parameters=[RANGE],
                 ),
+            },
+            "/exports/{id}/activity": {
+                "parameters": [ID],
+                "get": _operation(
+                    "listActivityOfExport",
+                    "List what was done with an export, newest first",
+                    {200: activity},
+                    (404, 422, 503),
+                    parameters=_query(ActivityPage),
+                ),
+            },
+            "/activity": {
+                "get": _operation(
+                    "listActivity",
+                    "List what was done, newest first",
+                    {200: activity},
+                    (422, 503),
+                    parameters=_query(ActivityRequest),
+                )
             },
             "/exports/{id}/events": {
                 "parameters": [ID],

@@ -10,12 +10,13 @@ import hashlib
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 
-from ..model import Key
+from ..model import Key, Who
 from ..supervision import wait
 from .calls import Queue
 from .listener import KEYS, Listener
@@ -27,6 +28,7 @@ LOOK = 5.0  # seconds between looks at the keys that are held
 PAUSE = 1.0  # seconds after an error, until the database is asked again
 AT_ONCE = 2  # queries for keys; those who make keys up leave room for the others
 REMEMBERED = 10_000  # keys
+LOGGED = 10  # wrong keys in a minute that are logged as activities
 FORM = re.compile(r"(csv_[0-9a-f]{12}_[0-9a-f]{64})([0-9a-f]{8})")
 
 Drop = Callable[[], None]
@@ -43,6 +45,7 @@ class Keyring:
         self._held: dict[str, set[Drop]] = {}
         self._look = asyncio.Event()
         self._asking = asyncio.Semaphore(AT_ONCE)
+        self._logged: deque[float] = deque(maxlen=LOGGED)  # when each was
 
     async def recognize(self, shown: str) -> Key | None:
         """Return the key that is *shown*; None if it is not accepted."""
@@ -63,6 +66,20 @@ class Keyring:
             left = FRESH if key.seconds_left is None else key.seconds_left
             self._known[digest] = key, asked + min(FRESH, left)
         return key
+
+    async def log_refused(self, address: str | None) -> None:
+        """Log that a wrong key came from *address*, unless there were many lately.
+
+        Strangers cause it, so it takes little, and nothing depends on it.
+        """
+        now = time.monotonic()
+        if len(self._logged) == LOGGED and now - self._logged[0] < 60:
+            return
+        self._logged.append(now)
+        try:
+            await self._queue.log("key-refused", Who("", None, address))
+        except psycopg.Error as error:
+            log.warning("a wrong key could not be logged: %s", error)
 
     @contextmanager
     def holding(self, key: Key, drop: Drop) -> Iterator[None]:

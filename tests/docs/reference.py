@@ -35,7 +35,7 @@ FOR_EVERYBODY = {
     "queue_depth",
     "retry_export",
 }
-FOR_ADMINISTRATORS = {"create_key", "revoke_key", "rotate_key"}
+FOR_ADMINISTRATORS = {"create_key", "list_activities", "revoke_key", "rotate_key"}
 FOR_WORKERS = {
     "claim_export",
     "claim_exports",
@@ -45,6 +45,7 @@ FOR_WORKERS = {
     "fail_export",
     "find_debris",
     "heartbeat_export",
+    "prune_activities",
     "prune_exports",
     "release_export",
     "rescue_exports",
@@ -207,6 +208,7 @@ def sql(database: str) -> str:
             "sources",
             "requesters",
             "requester_keys",
+            "activities",
         ):
             told = conn.execute(
                 "select obj_description(%s::regclass, 'pg_class')", [relation]
