@@ -147,6 +147,14 @@ class Who:
     address: str | None = None
 
 
+@dataclass(frozen=True)
+class Link:
+    """A link that downloads the file of *export*."""
+
+    id: str
+    export: UUID
+
+
 class Status(StrEnum):
     PENDING = "pending"  # waiting for a worker
     PROCESSING = "processing"  # pending -> processing

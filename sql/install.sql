@@ -76,6 +76,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/complete_export.sql
 \ir functions/complete_exports.sql
 \ir functions/create_key.sql
+\ir functions/create_link.sql
 \ir functions/create_session.sql
 \ir functions/delete_export.sql
 \ir functions/ends_outside.sql
@@ -84,6 +85,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/find_debris.sql
 \ir functions/find_encoding.sql
 \ir functions/find_key.sql
+\ir functions/find_link.sql
 \ir functions/find_relation.sql
 \ir functions/guard_activities.sql
 \ir functions/guard_export.sql
@@ -94,6 +96,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/log_activity.sql
 \ir functions/log_exports.sql
 \ir functions/log_keys.sql
+\ir functions/log_links.sql
 \ir functions/next_export_in.sql
 \ir functions/place_in_queue.sql
 \ir functions/places_left.sql
@@ -113,6 +116,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/rescue_exports.sql
 \ir functions/retry_export.sql
 \ir functions/revoke_key.sql
+\ir functions/revoke_link.sql
 \ir functions/rotate_key.sql
 \ir functions/session_search_path.sql
 \ir functions/submit_export.sql

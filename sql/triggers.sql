@@ -54,6 +54,12 @@ for each statement execute function log_exports();
 create or replace trigger log after insert or delete or update of replaced_by, revoked_at on requester_keys
 for each row execute function log_keys();
 
+create or replace trigger announce after delete or update of expires_at, revoked_at on export_links
+for each row execute function announce_keys();
+
+create or replace trigger log after insert or update of revoked_at on export_links
+for each row execute function log_links();
+
 create or replace trigger guard before update or truncate on activities
 for each statement execute function guard_activities();
 

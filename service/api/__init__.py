@@ -15,6 +15,7 @@ from . import (
     events,
     exports,
     health,
+    links,
     metrics,
     openapi,
     origins,
@@ -40,7 +41,7 @@ def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     app.on_response_prepare.append(pages.set_policy)
     app.on_response_prepare.append(rates.tell)
     for module in (
-        exports, activity, events, sources, session, administration, openapi, pages
+        exports, links, activity, events, sources, session, administration, openapi, pages
     ):  # fmt: skip
         app.add_routes(module.routes)
     access.check(app)

@@ -53,6 +53,10 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("GET", "/exports/{id}/download"): "download",
     ("GET", "/exports/{id}/activity"): "read",
     ("GET", "/activity"): "read",
+    ("GET", "/exports/{id}/links"): "download",
+    ("POST", "/exports/{id}/links"): "download",
+    ("DELETE", "/exports/{id}/links/{link}"): "download",
+    ("GET", "/links/{token}"): "nothing",
     ("GET", "/keys"): "admin",
     ("POST", "/keys"): "admin",
     ("POST", "/keys/{id}/rotate"): "admin",
@@ -103,9 +107,9 @@ def who(request: web.Request) -> Who:
 
 @contextmanager
 def holding(request: web.Request) -> Iterator[None]:
-    """Close the connection of *request* if its key ends before the block does."""
-    key = request[ASKER].key
-    if key is None:
+    """Close the connection of *request* if its key or link ends before the block."""
+    held = request[ASKER].holds
+    if held is None:
         yield
         return
 
@@ -115,7 +119,7 @@ def holding(request: web.Request) -> Iterator[None]:
             with suppress(OSError):
                 request.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
-    with request.app[KEYRING].holding(key, drop):
+    with request.app[KEYRING].holding(held, drop):
         yield
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..model import Export, Key
+from ..model import Export, Key, Link
 
 Need = Literal["nothing", "any", "read", "export", "download", "admin"]
 SCOPES = frozenset({"read", "export", "download"})
@@ -13,12 +13,14 @@ SCOPES = frozenset({"read", "export", "download"})
 class Asker:
     """Somebody who may do what *scopes* say; *requester* is None if nobody was asked.
 
-    *key* is what they have shown, if it was a key.
+    *key* is what they have shown, if it was a key; *link* the id of the link that they
+    have followed.
     """
 
     requester: str | None
     scopes: frozenset[str]
     key: Key | None = None
+    link: str | None = None
 
     @classmethod
     def anybody(cls) -> "Asker":
@@ -33,6 +35,16 @@ class Asker:
     @classmethod
     def of_key(cls, key: Key) -> "Asker":
         return cls(key.requester, key.scopes, key)
+
+    @classmethod
+    def of_link(cls, link: Link) -> "Asker":
+        """Return who has followed a link: a stranger, for whom one file exists."""
+        return cls("", frozenset(), link=link.id)
+
+    @property
+    def holds(self) -> str | None:
+        """The id of the key or the link without which nothing more is answered."""
+        return self.key.id if self.key else self.link
 
     @property
     def sees(self) -> str | None:

@@ -127,50 +127,7 @@ async def retry(request: web.Request) -> web.Response:
 
 @routes.get("/exports/{id}/download")
 async def download(request: web.Request) -> web.StreamResponse:
-    export = await find(request)
-    if not export.ended:
-        raise Problem(
-            "not-ended",
-            f"The export is {export.status}; there is no file yet.",
-            headers={"Retry-After": "1"},
-        )
-    if export.expired and export.expires_at:
-        raise Problem(
-            "expired", f"The file was kept until {export.expires_at:%F %T %Z}."
-        )
-    if export.file_path is None or export.sha256 is None:
-        reason = f": {export.error.message}" if export.error else ""
-        raise Problem(
-            "no-file", f"The export is {export.status}{reason}; there is no file."
-        )
-
-    async def sent(bytes: int, of: int) -> None:
-        detail = {"of": of} if bytes < of else None
-        try:
-            await request.app[QUEUE].log(
-                "downloaded", who(request), export=export, bytes=bytes, detail=detail
-            )
-        except psycopg.Error as error:
-            log.warning("a download of %s could not be logged: %s", export.id, error)
-
-    path = request.app[STORAGE].path(export.file_path)
-    problem = await asyncio.to_thread(unreadable, path, export.bytes)
-    if problem:
-        log.error("export %s is completed, but %s", export.id, problem)
-        raise Problem(
-            503,
-            "This server cannot read the file; the reason has been logged.",
-            headers={"Retry-After": "30"},
-        )
-    return send_file(
-        request,
-        path,
-        export.bytes,
-        export.sha256,
-        _name(export),
-        _media_type(export),
-        sent,
-    )
+    return await send(request, await find(request))
 
 
 @routes.delete("/exports/{id}")
@@ -232,6 +189,60 @@ async def _preview(request: web.Request, values: dict[str, Any]) -> web.Response
         rows=rows,
     )
     return answer(shown)
+
+
+def require_file(export: Export) -> tuple[str, str]:
+    """Return the name and the SHA-256 of the file; raise a problem if there is none."""
+    if not export.ended:
+        raise Problem(
+            "not-ended",
+            f"The export is {export.status}; there is no file yet.",
+            headers={"Retry-After": "1"},
+        )
+    if export.expired and export.expires_at:
+        raise Problem(
+            "expired", f"The file was kept until {export.expires_at:%F %T %Z}."
+        )
+    if export.file_path is None or export.sha256 is None:
+        reason = f": {export.error.message}" if export.error else ""
+        raise Problem(
+            "no-file", f"The export is {export.status}{reason}; there is no file."
+        )
+    return export.file_path, export.sha256
+
+
+async def send(request: web.Request, export: Export) -> web.StreamResponse:
+    """Answer with the file of *export*; log how much of it went."""
+    name, sha256 = require_file(export)
+
+    async def sent(bytes: int, of: int) -> None:
+        link = request[ASKER].link
+        detail = ({"link": link} if link else {}) | ({"of": of} if bytes < of else {})
+        try:
+            await request.app[QUEUE].log(
+                "downloaded", who(request), export=export, bytes=bytes, detail=detail
+            )
+        except psycopg.Error as error:
+            log.warning("a download of %s could not be logged: %s", export.id, error)
+
+    path = request.app[STORAGE].path(name)
+    problem = await asyncio.to_thread(unreadable, path, export.bytes)
+    if problem:
+        log.error("export %s is completed, but %s", export.id, problem)
+        raise Problem(
+            503,
+            "This server cannot read the file; the reason has been logged.",
+            headers={"Retry-After": "30"},
+        )
+    return send_file(
+        request,
+        path,
+        export.bytes,
+        sha256,
+        _name(export),
+        _media_type(export),
+        sent,
+    )
 
 
 def _name(export: Export) -> str:

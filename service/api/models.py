@@ -456,6 +456,63 @@ class MadeKey(Described):
     """The key."""
 
 
+class LinkRequest(_Body):
+    """For how long a link downloads a file."""
+
+    expires_in: Annotated[int, Field(ge=1, le=86_400 * 30)] = 86_400
+    """Seconds until it leads nowhere; at most 30 days."""
+
+    @property
+    def lasts(self) -> timedelta:
+        return timedelta(seconds=self.expires_in)
+
+
+class MadeLink(Described):
+    """A link that was made. It is shown this once."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    id: str
+    """The name of the link, which is no secret."""
+
+    url: str
+    """Its URL, as a path without a host."""
+
+    expires_at: datetime
+    """From when on it leads nowhere: at the latest when the file or the key expires."""
+
+
+class LinkInfo(Described):
+    """A link to a file, without its URL."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    id: str
+    """The name of the link, which is no secret."""
+
+    made_by: str
+    """Who made it: a requester, or a database role."""
+
+    created_at: datetime
+    """When it was made."""
+
+    expires_at: datetime
+    """From when on it leads nowhere."""
+
+    last_used_at: datetime | None
+    """When it was used last, to the minute."""
+
+    revoked_at: datetime | None
+    """Since when it leads nowhere, if it was revoked."""
+
+
+class LinkList(Described):
+    """The links to a file, newest first, those that have ended too."""
+
+    links: list[LinkInfo]
+    """The links."""
+
+
 class KeyInfo(Described):
     """A key as administrators see it."""
 

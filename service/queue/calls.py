@@ -24,6 +24,7 @@ from ..model import (
     Export,
     ExportError,
     Key,
+    Link,
     Receipt,
     Sliceable,
     Source,
@@ -487,10 +488,46 @@ class Queue:
             "select * from requester_keys order by requester, created_at, id"
         )
 
-    async def live_keys(self, ids: list[str]) -> set[str]:
-        """Return those of the keys *ids* that are accepted now."""
-        rows = await self._all("select id from live_keys where id = any(%s)", ids)
+    async def live(self, ids: list[str]) -> set[str]:
+        """Return those of the keys and links *ids* that are accepted now."""
+        rows = await self._all(
+            "select id from live_keys where id = any(%s)"
+            " union all select id from live_links where id = any(%s)",
+            ids,
+            ids,
+        )
         return {row["id"] for row in rows}
+
+    async def create_link(
+        self, id: UUID, lasts: timedelta, who: Who = NOBODY
+    ) -> dict[str, Any]:
+        """Make a link to the file of export *id*: its `id`, `token` and `expires_at`.
+
+        The token cannot be shown again.
+        """
+        row = await self._one("select * from create_link(%s, %s)", id, lasts, who=who)
+        assert row
+        return row
+
+    async def links(self, id: UUID) -> list[dict[str, Any]]:
+        """Return the rows of the newest links to the file of export *id*."""
+        return await self._all(
+            "select * from export_links where export = %s"
+            " order by created_at desc, id limit 1000",
+            id,
+        )
+
+    async def find_link(self, digest: bytes) -> Link | None:
+        """Return the link whose token has this SHA-256, if it leads to a file now."""
+        row = await self._one("select * from find_link(%s)", digest)
+        return Link(**row) if row else None
+
+    async def revoke_link(self, id: UUID, link: str, who: Who = NOBODY) -> bool:
+        """Let *link* of export *id* lead nowhere; return whether it was accepted."""
+        row = await self._one(
+            "select revoke_link(%s, %s) as revoked", id, link, who=who
+        )
+        return bool(row and row["revoked"])
 
     async def has_keys(self) -> bool:
         """Return whether there is any key that is accepted now."""

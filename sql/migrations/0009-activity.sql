@@ -1,4 +1,4 @@
--- What was done, by whom, and from where.
+-- What was done, by whom, and from where; and links that download one file.
 
 -- A domain, because PostgreSQL reads a table's CHECK anew for each statement.
 create domain activity_action as text
@@ -55,6 +55,47 @@ comment on index activities_by_requester is 'serves list_activities';
 create index activities_by_export on activities (export, at, id) where export is not null;
 comment on index activities_by_export is 'serves list_activities';
 
-revoke all on activities from public;
+create table export_links (
+    id text primary key,
+    export uuid not null references exports on delete cascade,
+    digest bytea not null unique,
+    made_by text not null,
+    made_with text references requester_keys on delete cascade,
+    created_at timestamptz not null default now(),
+    expires_at timestamptz not null,
+    last_used_at timestamptz,
+    revoked_at timestamptz,
+    constraint a_link_is_kept_as_its_digest check (length(digest) = 32),
+    constraint a_link_lasts_thirty_days_at_most
+        check (expires_at > created_at and expires_at - created_at <= interval '30 days')
+);
+comment on table export_links is
+'Links that download one file without a key, made by create_link. A link itself is stored nowhere.';
+comment on column export_links.id is
+'The name of the link, which is no secret.';
+comment on column export_links.export is
+'The export whose file it downloads.';
+comment on column export_links.digest is
+'SHA-256 of its secret part.';
+comment on column export_links.made_by is
+'Who made it: a requester, or a database role.';
+comment on column export_links.made_with is
+'The key with which it was made, and which ends it when it is revoked; null if none was shown.';
+comment on column export_links.created_at is
+'When it was made.';
+comment on column export_links.expires_at is
+'From when on it leads nowhere.';
+comment on column export_links.last_used_at is
+'When it was used last, to the minute.';
+comment on column export_links.revoked_at is
+'Since when it leads nowhere, if it was revoked.';
+
+create index export_links_by_export on export_links (export, created_at);
+comment on index export_links_by_export is 'serves lists of links, and the removal of an export';
+
+create index export_links_by_key on export_links (made_with);
+comment on index export_links_by_key is 'serves the removal of a key';
+
+revoke all on activities, export_links from public;
 
 insert into exports_migrations (name) values ('0009-activity');

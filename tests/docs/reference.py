@@ -35,7 +35,14 @@ FOR_EVERYBODY = {
     "queue_depth",
     "retry_export",
 }
-FOR_ADMINISTRATORS = {"create_key", "list_activities", "revoke_key", "rotate_key"}
+FOR_ADMINISTRATORS = {
+    "create_key",
+    "create_link",
+    "list_activities",
+    "revoke_key",
+    "revoke_link",
+    "rotate_key",
+}
 FOR_WORKERS = {
     "claim_export",
     "claim_exports",
@@ -209,6 +216,7 @@ def sql(database: str) -> str:
             "requesters",
             "requester_keys",
             "activities",
+            "export_links",
         ):
             told = conn.execute(
                 "select obj_description(%s::regclass, 'pg_class')", [relation]
