@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     """Seconds for which an export that has ended is remembered; `0`: without limit. No
     export is forgotten before its file is deleted."""
 
+    activity_retention: Annotated[float, Field(ge=0, le=86_400 * 36_500)] = 90 * 86_400
+    """Seconds for which the log of activities is kept; `0`: without limit."""
+
     min_free_disk: ByteSize = ByteSize(512 * 1024 * 1024)
     """Bytes, or `512MiB`: with less free space no export is claimed."""
 

@@ -35,6 +35,7 @@ class Janitor:
         self._swept = float("-inf")
         self._retention = settings.retention
         self._history = timedelta(seconds=settings.history)
+        self._activities = timedelta(seconds=settings.activity_retention)
 
     async def run(self) -> None:
         """Clean up until cancelled: exports twice per lease, files less often."""
@@ -65,9 +66,13 @@ class Janitor:
         return len(rescued)
 
     async def _prune(self) -> None:
-        """Delete exports that ended more than HISTORY ago, in batches."""
-        while self._history and await self._queue.prune(self._history):
-            await asyncio.sleep(BETWEEN)
+        """Delete exports that ended long ago, and old activities, in batches."""
+        for prune, age in (
+            (self._queue.prune, self._history),
+            (self._queue.prune_activities, self._activities),
+        ):
+            while age and await prune(age):
+                await asyncio.sleep(BETWEEN)
 
     async def _sweep(self) -> None:
         # List the files before the exports are read.  An export is claimed before its

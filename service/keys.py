@@ -6,23 +6,11 @@ from typing import Any
 import click
 
 from .client import live
-from .client.commands import read_by
+from .client.commands import duration, read_by
 from .client.output import put_table
 from .environment import ask, failure
 
 SCOPES = ("read", "export", "download", "admin")
-UNITS = {"h": "hours", "d": "days", "w": "weeks"}
-
-
-def duration(text: str) -> timedelta:
-    """Read `12h`, `90d` or `4w`."""
-    number, unit = text[:-1], text[-1:]
-    if unit not in UNITS or not number.isascii() or not number.isdigit():
-        raise ValueError(f"{text!r} is not a duration; write 12h, 90d or 4w")
-    try:
-        return timedelta(**{UNITS[unit]: int(number)})
-    except OverflowError:
-        raise ValueError(f"{text!r} is too long") from None
 
 
 @click.group()

@@ -135,6 +135,27 @@ class Key:
     reader: str = "csv_reader"  # the role that reads for the requester
 
 
+@dataclass(frozen=True)
+class Who:
+    """Who asks for something, and from where; it is written into the log of activities.
+
+    *requester* is None if nobody was asked, and empty for a stranger; *key* is the id
+    of the key that was shown.
+    """
+
+    requester: str | None = None
+    key: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link that downloads the file of *export*."""
+
+    id: str
+    export: UUID
+
+
 class Status(StrEnum):
     PENDING = "pending"  # waiting for a worker
     PROCESSING = "processing"  # pending -> processing
@@ -329,6 +350,54 @@ class Export(Format):
             if info.field_name == "error":
                 return ExportError(message=str(value))
             return [] if info.field_name == "history" else None
+
+
+Action = Literal[
+    "submitted", "started", "completed", "failed", "cancelled", "retried",
+    "deleted", "forgotten", "downloaded",
+    "key-made", "key-rotated", "key-revoked", "key-refused",
+    "link-made", "link-revoked",
+]  # fmt: skip
+
+
+class Activity(Described):
+    """Something that was done: a row of `activities`."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+    at: datetime
+    """When it was done."""
+
+    id: int
+    """Tells apart what was done at the same instant."""
+
+    action: str
+    """What was done."""
+
+    requester: str | None
+    """Whose export or key it is."""
+
+    actor: str | None
+    """Who did it: a requester, or a database role; null: a stranger, by a link or a wrong
+    key."""
+
+    key_id: str | None
+    """The id of the key with which it was done."""
+
+    address: str | None
+    """The network address that it came from."""
+
+    export: UUID | None
+    """The `jobId` of the export, which may be deleted since."""
+
+    bytes: int | None
+    """Bytes that were written, or sent in a download."""
+
+    detail: dict[str, Any] | None
+    """More about it: what is exported, the attempt, rows, the key or the link. In a
+    download that was broken off, `of`: the bytes that were to be sent."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ select not exists (select from exports_migrations where name = '0008-fair-turns'
 \if :missing
 \ir migrations/0008-fair-turns.sql
 \endif
+select not exists (select from exports_migrations where name = '0009-activity') as missing \gset
+\if :missing
+\ir migrations/0009-activity.sql
+\endif
 select not exists (select from exports_migrations where name = '0010-readers') as missing \gset
 \if :missing
 \ir migrations/0010-readers.sql
@@ -77,6 +81,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/complete_export.sql
 \ir functions/complete_exports.sql
 \ir functions/create_key.sql
+\ir functions/create_link.sql
 \ir functions/create_session.sql
 \ir functions/delete_export.sql
 \ir functions/ends_outside.sql
@@ -86,20 +91,28 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/find_debris.sql
 \ir functions/find_encoding.sql
 \ir functions/find_key.sql
+\ir functions/find_link.sql
 \ir functions/find_relation.sql
 \ir functions/find_relation_as.sql
 \ir functions/function_of.sql
 \ir functions/give_functions.sql
+\ir functions/guard_activities.sql
 \ir functions/guard_export.sql
 \ir functions/heartbeat_export.sql
 \ir functions/is_blank.sql
 \ir functions/let_admins.sql
+\ir functions/list_activities.sql
+\ir functions/log_activity.sql
+\ir functions/log_exports.sql
+\ir functions/log_keys.sql
+\ir functions/log_links.sql
 \ir functions/next_export_in.sql
 \ir functions/place_in_queue.sql
 \ir functions/places_left.sql
 \ir functions/prepare_export.sql
 \ir functions/preview_as.sql
 \ir functions/preview_export.sql
+\ir functions/prune_activities.sql
 \ir functions/prune_exports.sql
 \ir functions/queue_depth.sql
 \ir functions/queue_up.sql
@@ -119,6 +132,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/rescue_exports.sql
 \ir functions/retry_export.sql
 \ir functions/revoke_key.sql
+\ir functions/revoke_link.sql
 \ir functions/rotate_key.sql
 \ir functions/session_search_path.sql
 \ir functions/set_requester.sql
@@ -126,6 +140,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/submit_export.sql
 \ir functions/trim_query.sql
 \ir functions/turn_reached.sql
+\ir functions/who_asks.sql
 \ir views.sql
 \ir triggers.sql
 \ir comments.sql

@@ -43,6 +43,30 @@ create or replace trigger announce after update of reader, settings
 on requesters
 for each row execute function announce_keys();
 
+create or replace trigger log_insert after insert on exports
+referencing new table as new_rows
+for each statement execute function log_exports();
+
+create or replace trigger log_update after update on exports
+referencing old table as old_rows new table as new_rows
+for each statement execute function log_exports();
+
+create or replace trigger log_delete after delete on exports
+referencing old table as old_rows
+for each statement execute function log_exports();
+
+create or replace trigger log after insert or delete or update of replaced_by, revoked_at on requester_keys
+for each row execute function log_keys();
+
+create or replace trigger announce after delete or update of expires_at, revoked_at on export_links
+for each row execute function announce_keys();
+
+create or replace trigger log after insert or update of revoked_at on export_links
+for each row execute function log_links();
+
+create or replace trigger guard before update or truncate on activities
+for each statement execute function guard_activities();
+
 do $$
 begin
     perform let_admins();

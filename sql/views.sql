@@ -211,3 +211,39 @@ where num_nonnulls(k.revoked_at, maker.revoked_at) = 0
 comment on view live_keys is $$
 The keys that are accepted now.  One that was made by another ends with it.
 $$;
+
+create or replace view live_links as
+select
+    l.id,
+    l.export,
+    l.digest,
+    l.made_by,
+    l.made_with,
+    l.created_at,
+    l.expires_at,
+    l.last_used_at,
+    l.revoked_at
+from export_links as l
+join exports as e on e.id = l.export
+left join requester_keys as k on k.id = l.made_with
+where num_nonnulls(l.revoked_at, k.revoked_at) = 0
+    and l.expires_at > now()
+    and e.status = 'completed'
+    and coalesce(e.expires_at > now(), true);
+comment on view live_links is $$
+The links that lead to a file now.  A link ends with its file, and when the key with
+which it was made is revoked.
+$$;
+
+-- A barrier, so that a function in somebody's condition sees no other rows.
+create or replace view activity with (security_barrier) as
+select at, id, action, requester, actor, key_id, address, export, bytes, detail
+from activities
+where requester = session_user
+    or actor = session_user
+    or pg_has_role(session_user, 'csv_service', 'member')
+    or pg_has_role(session_user, to_regrole('csv_admin'), 'member');
+comment on view activity is $$
+What was done with the exports and keys of whoever asks, and what they did.  Members of
+csv_service and csv_admin see the whole log.
+$$;

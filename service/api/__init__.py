@@ -8,12 +8,14 @@ from aiohttp.typedefs import Middleware
 
 from . import (
     access,
+    activity,
     administration,
     bodies,
     download,
     events,
     exports,
     health,
+    links,
     metrics,
     openapi,
     origins,
@@ -38,7 +40,9 @@ def create_app(resources: Mapping[web.AppKey[Any], Any]) -> web.Application:
     app.on_response_prepare.append(download.set_etag)
     app.on_response_prepare.append(pages.set_policy)
     app.on_response_prepare.append(rates.tell)
-    for module in (exports, events, sources, session, administration, openapi, pages):
+    for module in (
+        exports, links, activity, events, sources, session, administration, openapi, pages
+    ):  # fmt: skip
         app.add_routes(module.routes)
     access.check(app)
     return app

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from ..model import Who
 from ..queue.keyring import is_well_formed
 from .askers import SCOPES, Asker, Need
 from .keys import ASKER, KEYRING, LOGINS, METRICS, RATES, SETTINGS
@@ -50,6 +51,12 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("GET", "/exports/{id}"): "read",
     ("GET", "/exports/{id}/events"): "read",
     ("GET", "/exports/{id}/download"): "download",
+    ("GET", "/exports/{id}/activity"): "read",
+    ("GET", "/activity"): "read",
+    ("GET", "/exports/{id}/links"): "download",
+    ("POST", "/exports/{id}/links"): "download",
+    ("DELETE", "/exports/{id}/links/{link}"): "download",
+    ("GET", "/links/{token}"): "nothing",
     ("GET", "/keys"): "admin",
     ("POST", "/keys"): "admin",
     ("POST", "/keys/{id}/rotate"): "admin",
@@ -94,11 +101,17 @@ def check(app: web.Application) -> None:
             NEEDS[route.method, route.resource.canonical]
 
 
+def who(request: web.Request) -> Who:
+    """Return who has sent *request*, for the log of activities."""
+    asker = request[ASKER]
+    return Who(asker.requester, asker.key.id if asker.key else None, request.remote)
+
+
 @contextmanager
 def holding(request: web.Request) -> Iterator[None]:
-    """Close the connection of *request* if its key ends before the block does."""
-    key = request[ASKER].key
-    if key is None:
+    """Close the connection of *request* if its key or link ends before the block."""
+    held = request[ASKER].holds
+    if held is None:
         yield
         return
 
@@ -108,7 +121,7 @@ def holding(request: web.Request) -> Iterator[None]:
             with suppress(OSError):
                 request.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
-    with request.app[KEYRING].holding(key, drop):
+    with request.app[KEYRING].holding(held, drop):
         yield
 
 
@@ -133,6 +146,7 @@ async def _recognize(request: web.Request) -> Asker:
     if key is None:
         request.app[METRICS].keys_refused.inc()
         log.warning("a key from %s is not accepted", request.remote)
+        await request.app[KEYRING].log_refused(request.remote)
         headers: dict[str, str] = {
             hdrs.WWW_AUTHENTICATE: f'{REALM}, error="invalid_token"'
         }

@@ -3,6 +3,7 @@
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from .access import who
 from .bodies import answer, members
 from .keys import ASKER, KEYRING, QUEUE
 from .models import (
@@ -36,7 +37,7 @@ async def create(request: web.Request) -> web.Response:
     with refusing():
         wanted = KeyRequest.model_validate(await members(request))
     made = await request.app[QUEUE].create_key(
-        wanted.requester, list(wanted.scopes), wanted.lasts, wanted.label
+        wanted.requester, list(wanted.scopes), wanted.lasts, wanted.label, who(request)
     )
     return answer(MadeKey(**made), status=201, headers=SECRET)
 
@@ -44,7 +45,7 @@ async def create(request: web.Request) -> web.Response:
 @routes.post("/keys/{id}/rotate")
 async def rotate(request: web.Request) -> web.Response:
     _refuse_anybody(request)
-    made = await request.app[QUEUE].rotate_key(request.match_info["id"])
+    made = await request.app[QUEUE].rotate_key(request.match_info["id"], who(request))
     if made is None:
         raise _unknown(request)
     request.app[KEYRING].forget()
@@ -54,7 +55,8 @@ async def rotate(request: web.Request) -> web.Response:
 @routes.delete("/keys/{id}")
 async def revoke(request: web.Request) -> web.Response:
     _refuse_anybody(request)
-    if not await request.app[QUEUE].revoke_key(request.match_info["id"]):
+    id = request.match_info["id"]
+    if not await request.app[QUEUE].revoke_key(id, who(request)):
         raise _unknown(request)
     request.app[KEYRING].forget()
     return web.Response(status=204)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..model import Export, Key
+from ..model import Export, Key, Link
 from ..postgres.reader import READER
 
 Need = Literal["nothing", "any", "read", "export", "download", "admin"]
@@ -14,14 +14,15 @@ SCOPES = frozenset({"read", "export", "download"})
 class Asker:
     """Somebody who may do what *scopes* say; *requester* is None if nobody was asked.
 
-    *key* is what they have shown, if it was a key.  *reader* is the role that reads for
-    them, if that is known.
+    *key* is what they have shown, if it was a key; *link* the id of the link that they
+    have followed.  *reader* is the role that reads for them, if that is known.
     """
 
     requester: str | None
     scopes: frozenset[str]
     key: Key | None = None
     reader: str | None = None
+    link: str | None = None
 
     @classmethod
     def anybody(cls) -> "Asker":
@@ -36,6 +37,16 @@ class Asker:
     @classmethod
     def of_key(cls, key: Key) -> "Asker":
         return cls(key.requester, key.scopes, key, key.reader)
+
+    @classmethod
+    def of_link(cls, link: Link) -> "Asker":
+        """Return who has followed a link: a stranger, for whom one file exists."""
+        return cls("", frozenset(), link=link.id)
+
+    @property
+    def holds(self) -> str | None:
+        """The id of the key or the link without which nothing more is answered."""
+        return self.key.id if self.key else self.link
 
     @property
     def sees(self) -> str | None:

@@ -9,7 +9,9 @@ unknown range units.  So the conditional headers are evaluated here, and
 import base64
 import os
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import quote
 
 from aiohttp import ETag, hdrs, web
@@ -26,6 +28,7 @@ CONDITIONS = (
     hdrs.IF_UNMODIFIED_SINCE,
     hdrs.IF_RANGE,
 )
+Sent = Callable[[int, int], Awaitable[None]]  # takes bytes, and of how many
 CONTENT_ETAG = web.ResponseKey("content_etag", ETag)
 ONE_RANGE = re.compile(
     r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.ASCII | re.IGNORECASE
@@ -51,8 +54,12 @@ def send_file(
     sha256: str,
     name: str,
     media_type: str,
+    sent: Sent,
 ) -> web.StreamResponse:
-    """Answer 200, 206, 304, 412 or 416 with the file of *size* and digest *sha256*."""
+    """Answer 200, 206, 304, 412 or 416 with the file of *size* and digest *sha256*.
+
+    *sent* hears how much of it went, also if the client did not take all.
+    """
     etag = ETag(sha256)
     headers = {
         hdrs.CONTENT_DISPOSITION: _attachment(name),
@@ -75,25 +82,43 @@ def send_file(
     if not _wants_range(request, etag, size):
         clean.popall(hdrs.RANGE, None)
     response = _Download(path, headers=headers)
+    response.told = sent
     response[CONTENT_ETAG] = etag
     response.request_headers = clean
     return response
 
 
 class _Download(web.FileResponse):
-    """A `FileResponse` that sees `request_headers` in place of the request's own."""
+    """A `FileResponse` that sees `request_headers` in place of the request's own.
+
+    It tells `told` what went of the body.
+    """
 
     request_headers: CIMultiDict[str]
+    told: Sent
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         try:
             assert isinstance(request, web.Request)
             with holding(request):
-                return await super().prepare(
+                writer = await super().prepare(
                     request.clone(headers=self.request_headers)
                 )
+            if request.method == hdrs.METH_GET and self.content_length == 0:
+                await self.told(0, 0)  # of an empty file
+            return writer
         except TimeoutError as error:  # the client reads nothing; see `UNREAD`
             raise ConnectionResetError(*error.args) from error
+
+    async def _sendfile(
+        self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int
+    ) -> AbstractStreamWriter:
+        try:
+            return await super()._sendfile(request, fobj, offset, count)
+        finally:
+            # asyncio leaves the file at the end of what the kernel took; if it took
+            # nothing, at its beginning.
+            await self.told(max(0, fobj.tell() - offset), count)
 
 
 async def set_etag(_request: web.Request, response: web.StreamResponse) -> None:

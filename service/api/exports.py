@@ -1,13 +1,11 @@
 """The resource /exports: submit, list, show, cancel, retry, download and delete."""
 
 import asyncio
-import base64
-import binascii
 import logging
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from aiohttp import web
 from psycopg.errors import ConfigurationLimitExceeded, QueryCanceled
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +15,8 @@ from ..copying.command import unique_names
 from ..model import Export, Status
 from ..postgres.reader import Sessions
 from ..queue.calls import KeyReused
+from . import cursors
+from .access import who
 from .bodies import answer, members
 from .download import send_file, unreadable
 from .keys import ASKER, PREVIEWS, QUEUE, RATES, READERS, SETTINGS, STORAGE
@@ -62,9 +62,7 @@ async def submit(request: web.Request) -> web.Response:
             return await _preview(request, values, sessions)
     try:
         with refused(wanted.query):
-            export = await request.app[QUEUE].submit(
-                values, key, request[ASKER].requester
-            )
+            export = await request.app[QUEUE].submit(values, key, who(request))
     except KeyReused:
         raise Problem(
             "key-reused", "This Idempotency-Key was used for another request before."
@@ -83,13 +81,12 @@ async def list_exports(request: web.Request) -> web.Response:
             return web.json_response({"exports": []})
         restrictions["requested_by"] = whose
     if wanted.cursor is not None:
-        restrictions |= _decode(wanted.cursor)
+        restrictions |= cursors.decode(wanted.cursor, UUID)
     found = await request.app[QUEUE].page(wanted.limit + 1, **restrictions)
     page = found[: wanted.limit]
     headers = {}
     if len(found) > len(page):
-        following = request.rel_url.update_query(cursor=_encode(page[-1]))
-        headers["Link"] = f'<{following}>; rel="next"'
+        headers = cursors.following(request, page[-1].created_at, page[-1].id)
     shown = ",".join(export.model_dump_json(by_alias=True) for export in page)
     return web.Response(
         text=f'{{"exports":[{shown}]}}',
@@ -107,7 +104,7 @@ async def show(request: web.Request) -> web.Response:
 @routes.post("/exports/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
     before = await find(request)
-    status = await request.app[QUEUE].cancel(before.id)
+    status = await request.app[QUEUE].cancel(before.id, who(request))
     export = await find(request)
     if status is not Status.CANCELLED:
         raise Problem(
@@ -125,51 +122,19 @@ async def retry(request: web.Request) -> web.Response:
             f"The export is {before.status}; only failed and cancelled exports can be"
             " retried.",
         )
-    await request.app[QUEUE].retry(before.id)
+    await request.app[QUEUE].retry(before.id, who(request))
     return answer(await find(request), status=202, headers={"Retry-After": "1"})
 
 
 @routes.get("/exports/{id}/download")
 async def download(request: web.Request) -> web.StreamResponse:
-    export = await find(request)
-    if not export.ended:
-        raise Problem(
-            "not-ended",
-            f"The export is {export.status}; there is no file yet.",
-            headers={"Retry-After": "1"},
-        )
-    if export.expired and export.expires_at:
-        raise Problem(
-            "expired", f"The file was kept until {export.expires_at:%F %T %Z}."
-        )
-    if export.file_path is None or export.sha256 is None:
-        reason = f": {export.error.message}" if export.error else ""
-        raise Problem(
-            "no-file", f"The export is {export.status}{reason}; there is no file."
-        )
-    path = request.app[STORAGE].path(export.file_path)
-    problem = await asyncio.to_thread(unreadable, path, export.bytes)
-    if problem:
-        log.error("export %s is completed, but %s", export.id, problem)
-        raise Problem(
-            503,
-            "This server cannot read the file; the reason has been logged.",
-            headers={"Retry-After": "30"},
-        )
-    return send_file(
-        request,
-        path,
-        export.bytes,
-        export.sha256,
-        _name(export),
-        _media_type(export),
-    )
+    return await send(request, await find(request))
 
 
 @routes.delete("/exports/{id}")
 async def delete(request: web.Request) -> web.Response:
     id = (await find(request)).id
-    file = await request.app[QUEUE].delete(id)
+    file = await request.app[QUEUE].delete(id, who(request))
     if file is None:
         raise Problem(404, f"There is no export {id}.")
     if file:
@@ -193,7 +158,7 @@ async def _preview(
     request: web.Request, values: dict[str, Any], sessions: Sessions
 ) -> web.Response:
     """Answer with the SELECT, its columns and its first rows; store nothing."""
-    export = await request.app[QUEUE].dry_run(values, request[ASKER].requester)
+    export = await request.app[QUEUE].dry_run(values, who(request))
     if export.reader != sessions.reader:  # since then the requester has another one
         sessions = request.app[READERS].of(export.reader)
     try:
@@ -230,6 +195,60 @@ async def _preview(
         rows=rows,
     )
     return answer(shown)
+
+
+def require_file(export: Export) -> tuple[str, str]:
+    """Return the name and the SHA-256 of the file; raise a problem if there is none."""
+    if not export.ended:
+        raise Problem(
+            "not-ended",
+            f"The export is {export.status}; there is no file yet.",
+            headers={"Retry-After": "1"},
+        )
+    if export.expired and export.expires_at:
+        raise Problem(
+            "expired", f"The file was kept until {export.expires_at:%F %T %Z}."
+        )
+    if export.file_path is None or export.sha256 is None:
+        reason = f": {export.error.message}" if export.error else ""
+        raise Problem(
+            "no-file", f"The export is {export.status}{reason}; there is no file."
+        )
+    return export.file_path, export.sha256
+
+
+async def send(request: web.Request, export: Export) -> web.StreamResponse:
+    """Answer with the file of *export*; log how much of it went."""
+    name, sha256 = require_file(export)
+
+    async def sent(bytes: int, of: int) -> None:
+        link = request[ASKER].link
+        detail = ({"link": link} if link else {}) | ({"of": of} if bytes < of else {})
+        try:
+            await request.app[QUEUE].log(
+                "downloaded", who(request), export=export, bytes=bytes, detail=detail
+            )
+        except psycopg.Error as error:
+            log.warning("a download of %s could not be logged: %s", export.id, error)
+
+    path = request.app[STORAGE].path(name)
+    problem = await asyncio.to_thread(unreadable, path, export.bytes)
+    if problem:
+        log.error("export %s is completed, but %s", export.id, problem)
+        raise Problem(
+            503,
+            "This server cannot read the file; the reason has been logged.",
+            headers={"Retry-After": "30"},
+        )
+    return send_file(
+        request,
+        path,
+        export.bytes,
+        sha256,
+        _name(export),
+        _media_type(export),
+        sent,
+    )
 
 
 def _name(export: Export) -> str:
@@ -277,20 +296,4 @@ def _id(request: web.Request) -> UUID:
     except ValidationError:
         raise Problem(
             404, f"{given!r} is not the id of an export; the ids are UUIDs."
-        ) from None
-
-
-def _encode(last: Export) -> str:
-    return base64.urlsafe_b64encode(
-        f"{last.created_at.isoformat()} {last.id}".encode()
-    ).decode()
-
-
-def _decode(cursor: str) -> dict[str, object]:
-    try:
-        at, id = base64.urlsafe_b64decode(cursor).decode().split(" ")
-        return {"before_at": datetime.fromisoformat(at), "before_id": UUID(id)}
-    except (binascii.Error, UnicodeError, ValueError):
-        raise Problem(
-            "invalid", "The cursor is invalid; take it from a Link header."
         ) from None

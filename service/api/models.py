@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from pydantic import (
     AwareDatetime,
@@ -17,7 +18,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from ..model import Described, Export, Source, Status
+from ..model import Action, Activity, Described, Export, Source, Status
 from .problems import TYPES, type_uri
 
 # PostgreSQL's text has no NUL.
@@ -259,6 +260,39 @@ class PageRequest(_Query):
         return self.model_dump(exclude={"limit", "cursor"})
 
 
+class ActivityPage(_Query):
+    """Which part of the log to list."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    """How many, at most."""
+
+    cursor: Annotated[str, Field(max_length=200)] | None = None
+    """Where the page begins; take it from the `Link` header of the page before."""
+
+
+class ActivityRequest(ActivityPage):
+    """What to list of the log."""
+
+    requester: Name | None = None
+    """Only what was done with exports and keys of this requester, or database role."""
+
+    action: Action | None = None
+    """Only what was done in this way."""
+
+    export: Annotated[UUID, Field(strict=False)] | None = None
+    """Only what was done with this export, which may be deleted since."""
+
+    from_: Annotated[Instant | None, Field(alias="from")] = None
+    """Only what was done at this instant or later."""
+
+    until: Instant | None = None
+    """Only what was done before this instant."""
+
+    def restrictions(self) -> dict[str, object]:
+        given = self.model_dump(exclude={"limit", "cursor", "from_"})
+        return given | {"from": self.from_}
+
+
 class SubmitOptions(_Query):
     """In the URL of a submit."""
 
@@ -282,6 +316,13 @@ class Preview(Described):
 
     rows: list[dict[str, Any]]
     """The first rows; a value of over 1,000 characters is cut, and says so."""
+
+
+class ActivityList(Described):
+    """A page of the log, newest first."""
+
+    activity: list[Activity]
+    """What was done."""
 
 
 class ExportList(Described):
@@ -414,6 +455,63 @@ class MadeKey(Described):
 
     key: str
     """The key."""
+
+
+class LinkRequest(_Body):
+    """For how long a link downloads a file."""
+
+    expires_in: Annotated[int, Field(ge=1, le=86_400 * 30)] = 86_400
+    """Seconds until it leads nowhere; at most 30 days."""
+
+    @property
+    def lasts(self) -> timedelta:
+        return timedelta(seconds=self.expires_in)
+
+
+class MadeLink(Described):
+    """A link that was made. It is shown this once."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    id: str
+    """The name of the link, which is no secret."""
+
+    url: str
+    """Its URL, as a path without a host."""
+
+    expires_at: datetime
+    """From when on it leads nowhere: at the latest when the file or the key expires."""
+
+
+class LinkInfo(Described):
+    """A link to a file, without its URL."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    id: str
+    """The name of the link, which is no secret."""
+
+    made_by: str
+    """Who made it: a requester, or a database role."""
+
+    created_at: datetime
+    """When it was made."""
+
+    expires_at: datetime
+    """From when on it leads nowhere."""
+
+    last_used_at: datetime | None
+    """When it was used last, to the minute."""
+
+    revoked_at: datetime | None
+    """Since when it leads nowhere, if it was revoked."""
+
+
+class LinkList(Described):
+    """The links to a file, newest first, those that have ended too."""
+
+    links: list[LinkInfo]
+    """The links."""
 
 
 class KeyInfo(Described):

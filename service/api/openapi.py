@@ -14,13 +14,19 @@ from .access import COOKIE, NEEDS
 from .keys import SETTINGS
 from .models import (
     REQUESTER,
+    ActivityList,
+    ActivityPage,
+    ActivityRequest,
     Event,
     ExportList,
     ExportRequest,
     Health,
     KeyList,
     KeyRequest,
+    LinkList,
+    LinkRequest,
     MadeKey,
+    MadeLink,
     Me,
     PageRequest,
     Preview,
@@ -43,6 +49,8 @@ ID = {
     "required": True,
     "schema": {"type": "string", "format": "uuid"},
 }
+LINK_ID = ID | {"name": "link", "schema": {"type": "string"}}
+TOKEN = ID | {"name": "token", "schema": {"type": "string"}}
 KEY_ID = ID | {"schema": {"type": "string"}}
 REQUESTER_NAME = ID | {
     "name": "name",
@@ -84,7 +92,7 @@ PROBLEMS = {
     400: "The body is not JSON.",
     401: "A key is needed, or it is not accepted.",
     403: "A scope is missing, or another web page has sent the request.",
-    404: "There is no such export.",
+    404: "There is no such export, key or link.",
     405: "The method is not known here.",
     408: "The body did not arrive in time.",
     409: "It cannot be done as things are, for example after the end of an export.",
@@ -132,6 +140,7 @@ def _without_keys() -> dict[str, Any]:
             (ExportRequest, "validation"),
             (Export, "serialization"),
             (Source, "serialization"),
+            (ActivityList, "serialization"),
             (Preview, "serialization"),
             (ExportList, "serialization"),
             (SourceList, "serialization"),
@@ -143,6 +152,9 @@ def _without_keys() -> dict[str, Any]:
             (RequesterChange, "validation"),
             (Requester, "serialization"),
             (RequesterList, "serialization"),
+            (LinkRequest, "validation"),
+            (MadeLink, "serialization"),
+            (LinkList, "serialization"),
             (Event, "serialization"),
             (ProblemDetails, "validation"),
         ],
@@ -150,7 +162,14 @@ def _without_keys() -> dict[str, Any]:
         ref_template=REF,
     )
     export = _json(Export)
+    following = {"headers": {"Link": _header("string", 'rel="next"')}}
+    activity = _json(ActivityList) | following
     later = {"Retry-After": _header("integer", "seconds until it is worth asking")}
+    file = {
+        200: _file("The file"),
+        206: _file("A part of it"),
+        304: {"description": "It is what If-None-Match names"},
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -209,10 +228,7 @@ def _without_keys() -> dict[str, Any]:
                 "get": _operation(
                     "listExports",
                     "List exports, newest first",
-                    {
-                        200: _json(ExportList)
-                        | {"headers": {"Link": _header("string", 'rel="next"')}}
-                    },
+                    {200: _json(ExportList) | following},
                     (422, 503),
                     parameters=_query(PageRequest),
                 ),
@@ -252,14 +268,64 @@ def _without_keys() -> dict[str, Any]:
                 "get": _operation(
                     "downloadExport",
                     "Download the file",
-                    {
-                        200: _file("The file"),
-                        206: _file("A part of it"),
-                        304: {"description": "It is what If-None-Match names"},
-                    },
+                    file,
                     (404, 409, 410, 412, 416, 503),
                     parameters=[RANGE],
                 ),
+            },
+            "/exports/{id}/links": {
+                "parameters": [ID],
+                "get": _operation(
+                    "listLinks",
+                    "List the links to the file, newest first",
+                    {200: _json(LinkList)},
+                    (404, 503),
+                ),
+                "post": _operation(
+                    "createLink",
+                    "Make a link that downloads the file without a key",
+                    {201: _json(MadeLink)},
+                    (400, 403, 404, 408, 409, 410, 413, 415, 422, 503),
+                    requestBody={"content": {JSON: {"schema": _ref(LinkRequest)}}},
+                ),
+            },
+            "/exports/{id}/links/{link}": {
+                "parameters": [ID, LINK_ID],
+                "delete": _operation(
+                    "revokeLink",
+                    "Let a link lead nowhere",
+                    {204: {"description": "It is revoked"}},
+                    (403, 404, 503),
+                ),
+            },
+            "/links/{token}": {
+                "parameters": [TOKEN],
+                "get": _operation(
+                    "followLink",
+                    "Download a file by a link",
+                    file,
+                    (404, 412, 416, 503),
+                    parameters=[RANGE],
+                ),
+            },
+            "/exports/{id}/activity": {
+                "parameters": [ID],
+                "get": _operation(
+                    "listActivityOfExport",
+                    "List what was done with an export, newest first",
+                    {200: activity},
+                    (404, 422, 503),
+                    parameters=_query(ActivityPage),
+                ),
+            },
+            "/activity": {
+                "get": _operation(
+                    "listActivity",
+                    "List what was done, newest first",
+                    {200: activity},
+                    (422, 503),
+                    parameters=_query(ActivityRequest),
+                )
             },
             "/exports/{id}/events": {
                 "parameters": [ID],

@@ -116,8 +116,13 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except psycopg.Error as error:
         return of_database(error).response()
     except Exception:
-        log.exception("%s %s", request.method, request.path)
+        log.exception("%s %s", request.method, _path_without_secret(request))
         return Problem(500, "Internal error; it has been logged.").response()
+
+
+def _path_without_secret(request: web.Request) -> str:
+    token = request.match_info.get("token")  # of a link
+    return request.path.replace(token, "…") if token else request.path
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> Problem:

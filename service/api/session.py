@@ -7,7 +7,7 @@ no other site can send.
 
 from aiohttp import hdrs, web
 
-from .access import COOKIE, COOKIES, SECURE_COOKIE
+from .access import COOKIE, COOKIES, SECURE_COOKIE, who
 from .bodies import answer
 from .keys import ASKER, KEYRING, QUEUE, SETTINGS
 from .models import Limits, Me, Usage
@@ -38,7 +38,7 @@ async def sign_in(request: web.Request) -> web.Response:
     if request.app[SETTINGS].auth != "keys":
         raise Problem(409, "This service asks no browser for a key.")
     key = request[ASKER].key
-    session = key and await request.app[QUEUE].create_session(key.id)
+    session = key and await request.app[QUEUE].create_session(key.id, who(request))
     if not session:
         raise Problem(409, "This key was made for a browser, or has just ended.")
     made, lasts = session
@@ -61,7 +61,7 @@ async def sign_in(request: web.Request) -> web.Response:
 async def sign_out(request: web.Request) -> web.Response:
     key = request[ASKER].key
     if key is not None and hdrs.AUTHORIZATION not in request.headers:
-        await request.app[QUEUE].revoke_key(key.id)
+        await request.app[QUEUE].revoke_key(key.id, who(request))
         request.app[KEYRING].forget()
     response = web.Response(status=204)
     for name in COOKIES:

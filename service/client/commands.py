@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -35,6 +36,7 @@ FORMAT = click.Choice(["csv", "tsv", "jsonl"])
 COMPRESSION = click.Choice(["none", "gzip", "zstd"])
 AROUND = 60  # characters that are shown on each side of an error's position
 STATUS = click.Choice(list(live.STYLES))
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 class Failure(click.ClickException):
@@ -120,6 +122,17 @@ def sql(text: str) -> str:
     elif text.startswith("@"):
         text = Path(text[1:]).read_text(encoding="utf-8")
     return text.removeprefix("\ufeff")
+
+
+def duration(text: str) -> timedelta:
+    """Read `12h`, `90d` or `4w`."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isascii() or not number.isdigit():
+        raise ValueError(f"{text!r} is not a duration; write 12h, 90d or 4w")
+    try:
+        return timedelta(**{UNITS[unit]: int(number)})
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long") from None
 
 
 def delimiter(text: str) -> str:
@@ -442,6 +455,62 @@ async def delete(client: Client, ids: tuple[UUID, ...]) -> None:
 
 
 @asking()
+@one_id
+@click.option(
+    "--expires",
+    metavar="DURATION",
+    callback=read_by(duration),
+    help="such as 12h, 7d or 4w, at most 30d  [default: 1d]",
+)
+@as_json
+async def link(
+    client: Client, id: UUID, expires: timedelta | None, as_json: bool
+) -> None:
+    """Make a link to the file of a finished export, and print its URL.
+
+    Whoever has the URL can download this one file without a key, until it expires.
+    It ends with the file, and when the key that made it is revoked.
+    """
+    made = await client.link(id, int(expires.total_seconds()) if expires else None)
+    if as_json:
+        return output.put_json(made)
+    print(live.line(made["url"]))
+
+
+@asking()
+@click.argument("id", type=click.UUID, required=False)
+@click.option("--action", metavar="ACTION", help="only this, such as downloaded")
+@click.option("--requester", metavar="NAME", help="only of this requester")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="how many, at most",
+)
+@as_json
+async def activity(
+    client: Client,
+    id: UUID | None,
+    action: str | None,
+    requester: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List what was done with your exports, or with one, the newest first.
+
+    It shows who submitted, cancelled, retried, deleted and downloaded exports, made
+    and revoked keys and links, when, and from which address.
+    """
+    found = await client.activity(
+        limit, export=str(id) if id else None, action=action, requester=requester
+    )
+    if as_json:
+        return output.put_json(found)
+    output.put_activity(found)
+
+
+@asking()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--id", help="id of the export  [default: taken from the file's name]")
 @click.option(
@@ -521,8 +590,8 @@ def logout(url: URL) -> None:
 
 
 COMMANDS = [
-    export, download, list_, show, watch, cancel, retry, delete, verify, sources, login,
-    logout,
+    export, download, list_, show, watch, cancel, retry, delete, link, activity, verify,
+    sources, login, logout,
 ]  # fmt: skip
 
 

@@ -216,6 +216,32 @@ class Client:
         async with self._answer("DELETE", self.url / f"exports/{id}"):
             pass
 
+    async def link(self, id: UUID, seconds: int | None) -> dict[str, Any]:
+        """Make a link that downloads the file without a key, for *seconds*."""
+        wanted = {} if seconds is None else {"expiresIn": seconds}
+        made: dict[str, Any] = await self._json(
+            "POST", f"exports/{id}/links", json=wanted
+        )
+        with self._reaching():
+            url = self.url.with_user(None) / made["url"].lstrip("/")
+        return made | {"url": str(url)}
+
+    async def activity(
+        self, limit: int, **restrictions: str | None
+    ) -> list[dict[str, Any]]:
+        """Return the newest activities, page after page, up to *limit*."""
+        given = {name: value for name, value in restrictions.items() if value}
+        found: list[dict[str, Any]] = []
+        url = (self.url / "activity").with_query(given | {"limit": min(limit, PAGE)})
+        while True:
+            async with self._answer("GET", url) as answer:
+                with self._reaching():
+                    found += (await answer.json())["activity"]
+                following = answer.links.get("next")
+            if len(found) >= limit or not following:
+                return found[:limit]
+            url = url.update_query(cursor=URL(following["url"]).query["cursor"])
+
     def download_url(self, id: UUID) -> URL:
         return self.url / f"exports/{id}/download"
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -102,6 +103,23 @@ def put_exports(found: list[Export]) -> None:
                 live.age(export.created_at),
             ]
             for export in found
+        ],
+    )
+
+
+def put_activity(found: list[dict[str, Any]]) -> None:
+    put_table(
+        {"AT": {}, "ACTION": {}, "WHO": {}, "FROM": {}, "EXPORT": {}, "SIZE": SIZE},
+        [
+            [
+                when(datetime.fromisoformat(one["at"])) or "",
+                one["action"],
+                one["actor"] or "(a stranger)",
+                one["address"] or "",
+                one["export"] or "",
+                "" if one["bytes"] is None else size(one["bytes"]),
+            ]
+            for one in found
         ],
     )
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -18,14 +18,18 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from ..model import (
+    Action,
+    Activity,
     Depth,
     Export,
     ExportError,
     Key,
+    Link,
     Receipt,
     Sliceable,
     Source,
     Status,
+    Who,
 )
 from ..postgres.connections import bounded
 from ..postgres.pool import Pool
@@ -33,6 +37,12 @@ from .batches import Batches
 
 PATIENCE = 10.0  # seconds for one call; the connection is severed after that
 REMEMBERED = 10_000  # running exports whose last figures are kept; see `_forward`
+# In the transaction of what is done for somebody; see `who_asks`.
+SPEAK = (
+    "select set_config('exports.requester', %s, true),"
+    " set_config('exports.key', %s, true), set_config('exports.address', %s, true)"
+)
+NOBODY = Who()
 
 
 class KeyReused(Exception):
@@ -80,11 +90,11 @@ class Queue:
         self,
         wanted: dict[str, Any],
         key: str | None = None,
-        requester: str | None = None,
+        who: Who = NOBODY,
     ) -> Export:
         """Create an export; *wanted* maps columns of `exports` to values.
 
-        It belongs to *requester*, or else to the role that we log in as.
+        It belongs to the requester *who* asks, or else to the role that we log in as.
 
         PostgreSQL refuses it if their reader could not run it.  If planning takes
         longer than `submit_timeout`, it raises `psycopg.errors.QueryCanceled`; if
@@ -94,6 +104,7 @@ class Queue:
         created with it, or raise `KeyReused` if that was a different request.
         Requesters do not share these keys.
         """
+        requester = who.requester
         digest = hashlib.sha256(
             json.dumps(wanted, sort_keys=True, default=str).encode()
         ).hexdigest()
@@ -103,7 +114,7 @@ class Queue:
         for _ in range(2):
             try:
                 return await self._insert(
-                    values, max_pending=self._max_pending, requester=requester
+                    values, max_pending=self._max_pending, who=who
                 )
             except (errors.UniqueViolation, errors.ConfigurationLimitExceeded) as error:
                 full = isinstance(error, errors.ConfigurationLimitExceeded)
@@ -123,20 +134,16 @@ class Queue:
                 return Export(**row)
         raise KeyReused
 
-    async def dry_run(
-        self, wanted: dict[str, Any], requester: str | None = None
-    ) -> Export:
+    async def dry_run(self, wanted: dict[str, Any], who: Who = NOBODY) -> Export:
         """Return the export that `submit` would have made; store nothing."""
-        return await self._insert(
-            wanted, max_pending=None, requester=requester, keep=False
-        )
+        return await self._insert(wanted, max_pending=None, who=who, keep=False)
 
     async def _insert(
         self,
         values: dict[str, Any],
         *,
         max_pending: int | None,
-        requester: str | None = None,
+        who: Who = NOBODY,
         keep: bool = True,
     ) -> Export:
         """Insert a row of *values*, each of them passed as a query parameter."""
@@ -154,18 +161,17 @@ class Queue:
                 conn.pipeline(),
                 conn.transaction(force_rollback=not keep),
             ):
+                await conn.execute(SPEAK, _spoken(who))
                 await conn.execute(
                     # With no limit of our own, the database's exports.max_pending
                     # applies.
                     "select set_config('statement_timeout', %s, true),"
                     " set_config('client_connection_check_interval', '2s', true),"
-                    " set_config('exports.requester', %s, true),"
                     " set_config('exports.dry_run', %s, true),"
                     " set_config('exports.max_pending', coalesce(%s,"
                     " current_setting('exports.max_pending', true), ''), true)",
                     [
                         f"{self._submit_timeout * 1000:.0f}",
-                        requester or "",
                         "off" if keep else "on",
                         (
                             None
@@ -221,6 +227,13 @@ class Queue:
 
     async def page(self, limit: int, **restrictions: object) -> list[Export]:
         """Return up to *limit* exports, newest first; see `list_exports`."""
+        rows = await self._listed("list_exports", limit, restrictions)
+        return [self._forward(Export(**row)) for row in rows]
+
+    async def _listed(
+        self, function: LiteralString, limit: int, restrictions: dict[str, object]
+    ) -> list[dict[str, Any]]:
+        """Call *function* with a limit, and with those restrictions that are given."""
         given = {
             name: value for name, value in restrictions.items() if value is not None
         }
@@ -228,14 +241,13 @@ class Queue:
             sql.SQL(", p_{} => {}").format(sql.SQL(name), sql.Placeholder())
             for name in given
         )
-        rows = await self._all(
-            sql.SQL("select * from list_exports({}{})").format(
-                sql.Placeholder(), arguments
+        return await self._all(
+            sql.SQL("select * from {}({}{})").format(
+                sql.Identifier(function), sql.Placeholder(), arguments
             ),
             limit,
             *given.values(),
         )
-        return [self._forward(Export(**row)) for row in rows]
 
     def _forward(self, export: Export) -> Export:
         """Keep the figures of an attempt from going backwards.
@@ -387,13 +399,13 @@ class Queue:
             "select release_export(%s, %s) as held", export.id, export.attempt
         )
 
-    async def cancel(self, id: UUID) -> Status | None:
+    async def cancel(self, id: UUID, who: Who = NOBODY) -> Status | None:
         """Cancel the export unless it has ended; return its status, if it exists."""
-        return await self._status("select cancel_export(%s) as status", id)
+        return await self._status("select cancel_export(%s) as status", id, who=who)
 
-    async def retry(self, id: UUID) -> Status | None:
+    async def retry(self, id: UUID, who: Who = NOBODY) -> Status | None:
         """Queue a failed or cancelled export again; return its status, if it exists."""
-        return await self._status("select retry_export(%s) as status", id)
+        return await self._status("select retry_export(%s) as status", id, who=who)
 
     async def find_key(self, digest: bytes) -> Key | None:
         """Return the key with this SHA-256, if it is accepted now."""
@@ -430,6 +442,7 @@ class Queue:
         scopes: list[str],
         expires_in: timedelta | None,
         label: str | None,
+        who: Who = NOBODY,
     ) -> dict[str, str]:
         """Make a key; return its `id`, and the `key`, which cannot be shown again."""
         row = await self._one(
@@ -438,16 +451,19 @@ class Queue:
             scopes,
             expires_in,
             label,
+            who=who,
         )
         assert row
         return row
 
-    async def create_session(self, id: str) -> tuple[str, timedelta] | None:
+    async def create_session(
+        self, id: str, who: Who = NOBODY
+    ) -> tuple[str, timedelta] | None:
         """Make a key for a browser that has shown key *id*; return it, and its time.
 
         None if *id* is not accepted, or was made for a browser itself.
         """
-        row = await self._one("select * from create_session(%s)", id)
+        row = await self._one("select * from create_session(%s)", id, who=who)
         return (row["key"], row["lasts"]) if row and row["key"] else None
 
     async def logins(self) -> frozenset[str]:
@@ -476,14 +492,14 @@ class Queue:
         assert row
         return row
 
-    async def rotate_key(self, id: str) -> dict[str, str] | None:
+    async def rotate_key(self, id: str, who: Who = NOBODY) -> dict[str, str] | None:
         """Make a key like *id*, as `create_key`; None if that is not accepted."""
-        row = await self._one("select * from rotate_key(%s)", id)
+        row = await self._one("select * from rotate_key(%s)", id, who=who)
         return row if row and row["id"] else None
 
-    async def revoke_key(self, id: str) -> bool:
+    async def revoke_key(self, id: str, who: Who = NOBODY) -> bool:
         """Accept the key *id* no longer; return whether it was accepted."""
-        row = await self._one("select revoke_key(%s) as revoked", id)
+        row = await self._one("select revoke_key(%s) as revoked", id, who=who)
         return bool(row and row["revoked"])
 
     async def keys(self) -> list[dict[str, Any]]:
@@ -492,10 +508,46 @@ class Queue:
             "select * from requester_keys order by requester, created_at, id"
         )
 
-    async def live_keys(self, ids: list[str]) -> set[str]:
-        """Return those of the keys *ids* that are accepted now."""
-        rows = await self._all("select id from live_keys where id = any(%s)", ids)
+    async def live(self, ids: list[str]) -> set[str]:
+        """Return those of the keys and links *ids* that are accepted now."""
+        rows = await self._all(
+            "select id from live_keys where id = any(%s)"
+            " union all select id from live_links where id = any(%s)",
+            ids,
+            ids,
+        )
         return {row["id"] for row in rows}
+
+    async def create_link(
+        self, id: UUID, lasts: timedelta, who: Who = NOBODY
+    ) -> dict[str, Any]:
+        """Make a link to the file of export *id*: its `id`, `token` and `expires_at`.
+
+        The token cannot be shown again.
+        """
+        row = await self._one("select * from create_link(%s, %s)", id, lasts, who=who)
+        assert row
+        return row
+
+    async def links(self, id: UUID) -> list[dict[str, Any]]:
+        """Return the rows of the newest links to the file of export *id*."""
+        return await self._all(
+            "select * from export_links where export = %s"
+            " order by created_at desc, id limit 1000",
+            id,
+        )
+
+    async def find_link(self, digest: bytes) -> Link | None:
+        """Return the link whose token has this SHA-256, if it leads to a file now."""
+        row = await self._one("select * from find_link(%s)", digest)
+        return Link(**row) if row else None
+
+    async def revoke_link(self, id: UUID, link: str, who: Who = NOBODY) -> bool:
+        """Let *link* of export *id* lead nowhere; return whether it was accepted."""
+        row = await self._one(
+            "select revoke_link(%s, %s) as revoked", id, link, who=who
+        )
+        return bool(row and row["revoked"])
 
     async def has_keys(self) -> bool:
         """Return whether there is any key that is accepted now."""
@@ -510,13 +562,45 @@ class Queue:
         rows = await self._all("select * from find_debris(%s)", names)
         return {row["name"]: row["known"] for row in rows}
 
-    async def delete(self, id: UUID) -> str | None:
+    async def delete(self, id: UUID, who: Who = NOBODY) -> str | None:
         """Delete the export; return the name of its file, or "" if it had none.
 
         Return None if there is no such export.
         """
-        row = await self._one("select delete_export(%s) as file", id)
+        row = await self._one("select delete_export(%s) as file", id, who=who)
         return row["file"] if row else None
+
+    async def log(
+        self,
+        action: Action,
+        who: Who,
+        *,
+        export: Export | None = None,
+        bytes: int | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        """Log what was done without changing a row: a download, or a wrong key."""
+        await self._one(
+            "select log_activity(%s, %s, %s, %s, %s, %s, %s, %s)",
+            action,
+            export and export.requested_by,
+            who.requester,
+            who.key,
+            who.address,
+            export and export.id,
+            bytes,
+            Jsonb(detail) if detail else None,
+        )
+
+    async def activities(self, limit: int, **restrictions: object) -> list[Activity]:
+        """Return up to *limit* activities, newest first; see `list_activities`."""
+        rows = await self._listed("list_activities", limit, restrictions)
+        return [Activity(**row) for row in rows]
+
+    async def prune_activities(self, older_than: timedelta) -> int:
+        """Delete some activities logged more than *older_than* ago; return how many."""
+        row = await self._one("select prune_activities(%s) as pruned", older_than)
+        return int(row["pruned"]) if row else 0
 
     async def prune(self, older_than: timedelta) -> int:
         """Delete some exports that ended more than *older_than* ago; return how many."""
@@ -546,18 +630,31 @@ class Queue:
                 raise
 
     async def _one(
-        self, statement: Any, *params: object, patience: float = PATIENCE
+        self,
+        statement: Any,
+        *params: object,
+        patience: float = PATIENCE,
+        who: Who | None = None,
     ) -> dict[str, Any] | None:
-        rows = await self._all(statement, *params, patience=patience)
+        rows = await self._all(statement, *params, patience=patience, who=who)
         return rows[0] if rows else None
 
     async def _all(
-        self, statement: Any, *params: object, patience: float = PATIENCE
+        self,
+        statement: Any,
+        *params: object,
+        patience: float = PATIENCE,
+        who: Who | None = None,
     ) -> list[dict[str, Any]]:
         async with self._connection(patience) as conn:
             # Pass None if there are no parameters: then psycopg does not look for
             # placeholders in the statement.
-            cursor = await conn.execute(statement, params or None)
+            if who is None:
+                cursor = await conn.execute(statement, params or None)
+            else:
+                async with conn.pipeline(), conn.transaction():  # a single round trip
+                    await conn.execute(SPEAK, _spoken(who))
+                    cursor = await conn.execute(statement, params or None)
             return await cursor.fetchall()
 
     async def _held(
@@ -567,6 +664,13 @@ class Queue:
         if not (row and row["held"]):
             raise LeaseLost
 
-    async def _status(self, statement: Any, *params: object) -> Status | None:
-        row = await self._one(statement, *params)
+    async def _status(
+        self, statement: Any, *params: object, who: Who | None = None
+    ) -> Status | None:
+        row = await self._one(statement, *params, who=who)
         return Status(row["status"]) if row and row["status"] else None
+
+
+def _spoken(who: Who) -> list[str]:
+    """Return the parameters of `SPEAK`."""
+    return [who.requester or "", who.key or "", who.address or ""]

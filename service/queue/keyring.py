@@ -1,8 +1,8 @@
-"""Recognize keys, mostly without a query.
+"""Recognize keys, mostly without a query, and links.
 
 A key that was seen is recognized again for `FRESH` seconds, unless a notification
 says that keys have changed.  Answers that take long, such as event streams, hold
-the key that opened them, and are dropped when it is no longer accepted.
+the key or the link that opened them, and are dropped when that is no longer accepted.
 """
 
 import asyncio
@@ -10,12 +10,13 @@ import hashlib
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 
-from ..model import Key
+from ..model import Key, Link, Who
 from ..supervision import wait
 from .calls import Queue
 from .listener import KEYS, Listener
@@ -27,7 +28,9 @@ LOOK = 5.0  # seconds between looks at the keys that are held
 PAUSE = 1.0  # seconds after an error, until the database is asked again
 AT_ONCE = 2  # queries for keys; those who make keys up leave room for the others
 REMEMBERED = 10_000  # keys
+LOGGED = 10  # wrong keys in a minute that are logged as activities
 FORM = re.compile(r"(csv_[0-9a-f]{12}_[0-9a-f]{64})([0-9a-f]{8})")
+TOKEN = re.compile(r"[0-9a-f]{64}")
 
 Drop = Callable[[], None]
 
@@ -43,6 +46,7 @@ class Keyring:
         self._held: dict[str, set[Drop]] = {}
         self._look = asyncio.Event()
         self._asking = asyncio.Semaphore(AT_ONCE)
+        self._logged: deque[float] = deque(maxlen=LOGGED)  # when each was
 
     async def recognize(self, shown: str) -> Key | None:
         """Return the key that is *shown*; None if it is not accepted."""
@@ -64,20 +68,41 @@ class Keyring:
             self._known[digest] = key, asked + min(FRESH, left)
         return key
 
+    async def log_refused(self, address: str | None) -> None:
+        """Log that a wrong key came from *address*, unless there were many lately.
+
+        Strangers cause it, so it takes little, and nothing depends on it.
+        """
+        now = time.monotonic()
+        if len(self._logged) == LOGGED and now - self._logged[0] < 60:
+            return
+        self._logged.append(now)
+        try:
+            await self._queue.log("key-refused", Who("", None, address))
+        except psycopg.Error as error:
+            log.warning("a wrong key could not be logged: %s", error)
+
+    async def find_link(self, token: str) -> Link | None:
+        """Return the link with this secret part, if it leads to a file now."""
+        if not TOKEN.fullmatch(token):
+            return None
+        async with self._asking:
+            return await self._queue.find_link(hashlib.sha256(token.encode()).digest())
+
     @contextmanager
-    def holding(self, key: Key, drop: Drop) -> Iterator[None]:
-        """Call *drop* if the key is no longer accepted before the block ends."""
-        drops = self._held.setdefault(key.id, set())
+    def holding(self, id: str, drop: Drop) -> Iterator[None]:
+        """Call *drop* if the key or link *id* ends before the block does."""
+        drops = self._held.setdefault(id, set())
         drops.add(drop)
         try:
             yield
         finally:
             drops.discard(drop)
-            if not drops and self._held.get(key.id) is drops:
-                del self._held[key.id]
+            if not drops and self._held.get(id) is drops:
+                del self._held[id]
 
     async def run(self) -> None:
-        """Look at the keys that are held, until cancelled."""
+        """Look at the keys and links that are held, until cancelled."""
         unsubscribe = self._listener.subscribe(KEYS, self._hear)
         try:
             while True:
@@ -104,7 +129,7 @@ class Keyring:
     async def _drop_ended(self) -> None:
         asked = set(self._held)
         if asked:
-            live = await self._queue.live_keys(list(asked))
+            live = await self._queue.live(list(asked))
             for id in asked - live:
                 for drop in tuple(self._held.get(id, ())):
                     drop()

@@ -81,3 +81,9 @@ export const preview = async (body, signal) =>
   (await call("POST", "/exports?dryRun=true", { body, signal }))[0];
 
 export const downloadUrl = (id) => new URL(`${of(id)}/download`, location.href).href;
+
+/** Make a link that downloads the file without a key, for a day; return its URL. */
+export async function share(id) {
+  const [{ url }] = await call("POST", `${of(id)}/links`, { body: { expiresIn: 86_400 } });
+  return new URL(url, location.href).href;
+}

@@ -9,12 +9,12 @@ import { Sparkline } from "./sparkline.js";
 const STATUSES = {
   pending: { name: "Pending", actions: ["cancel"] },
   processing: { name: "Running", actions: ["cancel"] },
-  completed: { name: "Completed", actions: ["download", "link", "remove"] },
+  completed: { name: "Completed", actions: ["download", "link", "share", "remove"] },
   failed: { name: "Failed", actions: ["retry", "remove"] },
   cancelled: { name: "Cancelled", actions: ["retry", "remove"] },
 };
-const ACTIONS = ["download", "link", "cancel", "retry", "remove"];
-const OF_THE_FILE = ["download", "link"];
+const ACTIONS = ["download", "link", "share", "cancel", "retry", "remove"];
+const OF_THE_FILE = ["download", "link", "share"];
 
 /** Newest first is descending by this. */
 export const keyOf = ({ createdAt, jobId }) => `${createdAt.replace("Z", "")} ${jobId}`;
@@ -64,6 +64,9 @@ export class Card {
       act.removed(id);
     });
     press(parts.link, () => copy(parts.download.href));
+    press(parts.share, async () =>
+      copy(await api.share(id), "Copied a link that works without a key, for a day"),
+    );
     press(parts.sha, () => copy(this.item.sha256));
     parts.details.addEventListener("toggle", () => parts.details.open && this.#showDetails());
   }

@@ -33,10 +33,10 @@ export function announce(text, { visibly = false } = {}) {
   announcements.classList.add("visible");
 }
 
-export async function copy(text) {
+export async function copy(text, told = "Copied to the clipboard") {
   if (navigator.clipboard) await navigator.clipboard.writeText(text);
   else copyBySelection(text); // over plain HTTP there is no clipboard API
-  announce("Copied to the clipboard", { visibly: true });
+  announce(told, { visibly: true });
 }
 
 function copyBySelection(text) {

@@ -8,5 +8,5 @@ begin
 end
 $$;
 comment on function announce_keys() is $$
-Notify the channel exports_keys: a key, or what it allows, has changed.
+Notify the channel exports_keys: a key, or what it allows, or a link has changed.
 $$;

@@ -15,7 +15,7 @@ begin
     end if;
     grant select, insert, delete, update (status, priority, run_at, max_attempts, expires_at)
     on exports to csv_admin;
-    grant select on live_exports, sources, requester_days to csv_admin;
+    grant select on live_exports, sources, requester_days, activity to csv_admin;
     grant insert on deleted_files to csv_admin;
     grant select, insert, update, delete on requesters to csv_admin;
     grant execute on function explain_as_reader, preview_as_reader to csv_admin;

@@ -89,6 +89,11 @@ async def test_an_export_is_started_watched_and_downloaded(
         await card(page).locator(f"[data-part={button}]").click()
         await expect(page.locator("#announcements")).to_contain_text("Copied")
         assert await page.evaluate("() => navigator.clipboard.readText()") == copied
+    await card(page).get_by_role("button", name="Share").click()
+    await expect(page.locator("#announcements")).to_contain_text("without a key")
+    shared = await page.evaluate("() => navigator.clipboard.readText()")
+    async with service.http.get(shared) as answer:
+        assert answer.status == 200 and "/links/" in shared
     async with page.expect_download() as started:
         await link.click()
     download = await started.value

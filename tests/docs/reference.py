@@ -38,8 +38,11 @@ FOR_EVERYBODY = {
 FOR_ADMINISTRATORS = {
     "add_reader",
     "create_key",
+    "create_link",
+    "list_activities",
     "remove_reader",
     "revoke_key",
+    "revoke_link",
     "rotate_key",
     "set_requester",
 }
@@ -52,6 +55,7 @@ FOR_WORKERS = {
     "fail_export",
     "find_debris",
     "heartbeat_export",
+    "prune_activities",
     "prune_exports",
     "release_export",
     "rescue_exports",
@@ -215,6 +219,8 @@ def sql(database: str) -> str:
             "requesters",
             "requester_keys",
             "readers",
+            "activities",
+            "export_links",
         ):
             told = conn.execute(
                 "select obj_description(%s::regclass, 'pg_class')", [relation]

@@ -96,6 +96,11 @@ async def test_every_route_answers_every_kind_of_key(
             of_keys = path.startswith("/keys/")
             id = make_key(conn, "ann").id if of_keys else export["jobId"]
             url = path.replace("{id}", id).replace("{name}", "ann")
+            if "link" in path:
+                link, token = conn.execute(
+                    "select id, token from create_link(%s)", [export["jobId"]]
+                ).fetchone() or ("", "")
+                url = url.replace("{link}", link).replace("{token}", token)
             if path == "/web":
                 url = "/web/app.js"
             async with asking(service, keys[kind]) as asker:

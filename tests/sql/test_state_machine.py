@@ -51,7 +51,7 @@ class Exports(RuleBasedStateMachine):
         self.conn = psycopg.connect(
             self.conninfo, autocommit=True, row_factory=dict_row
         )
-        self.conn.execute("truncate exports")
+        self.conn.execute("truncate exports cascade")
         self.models: dict[Any, Model] = {}
         self.clock = 0
         self.floors: list[Any] = [None] * 10
