@@ -95,6 +95,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/queue_up.sql
 \ir functions/readable.sql
 \ir functions/refuse_other_meanings.sql
+\ir functions/refuse_strangers.sql
 \ir functions/relations_in.sql
 \ir functions/relations_under.sql
 \ir functions/release_export.sql
@@ -105,6 +106,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/revoke_key.sql
 \ir functions/rotate_key.sql
 \ir functions/session_search_path.sql
+\ir functions/speaks_for.sql
 \ir functions/submit_export.sql
 \ir functions/trim_query.sql
 \ir functions/turn_reached.sql

@@ -38,3 +38,6 @@ $$;
 comment on function admit_exports() is $$
 Call admit for requesters with a limit, when an export of theirs has ended or is new.
 $$;
+
+-- Else a trigger on a table of their own lets anybody lock rows of requesters.
+revoke execute on function admit_exports from public;

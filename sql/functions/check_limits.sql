@@ -22,7 +22,7 @@ begin
     select * into theirs
     from requesters
     where name = p_requester
-        and (p_requester = session_user or pg_has_role(session_user, 'csv_service', 'member'));
+        and speaks_for(p_requester);
     if theirs.max_pending is not null and theirs.max_pending <= (
         select count(*)
         from (
