@@ -122,6 +122,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/refuse_login.sql
 \ir functions/refuse_other_meanings.sql
 \ir functions/refuse_reader.sql
+\ir functions/refuse_strangers.sql
 \ir functions/relations_in.sql
 \ir functions/relations_under.sql
 \ir functions/release_export.sql
@@ -137,6 +138,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/session_search_path.sql
 \ir functions/set_requester.sql
 \ir functions/sources_of.sql
+\ir functions/speaks_for.sql
 \ir functions/submit_export.sql
 \ir functions/trim_query.sql
 \ir functions/turn_reached.sql

@@ -17,3 +17,6 @@ $$;
 comment on function admit_requester() is $$
 Call admit when the limit of a requester has changed.
 $$;
+
+-- Else a trigger on a table of their own lets anybody lock rows of requesters.
+revoke execute on function admit_requester from public;

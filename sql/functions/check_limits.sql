@@ -23,7 +23,7 @@ begin
     select * into theirs
     from requesters
     where name = p_requester
-        and (p_requester = session_user or is_service);
+        and speaks_for(p_requester);
     if is_service and current_setting('exports.dry_run', true) = 'on' then
         return theirs;
     end if;

@@ -7,6 +7,7 @@ as $$
 declare
     highest constant integer := (select max_priority from requesters where name = p_requester);
 begin
+    perform refuse_strangers(p_requester);
     if p_priority > highest then
         raise check_violation using
             message = format(

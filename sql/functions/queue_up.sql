@@ -11,6 +11,7 @@ declare
     theirs requesters;
     last_of_theirs bigint;
 begin
+    perform refuse_strangers(p_requester);
     select * into theirs from requesters where name = p_requester;
     waits_for := case
         when p_run_at > clock_timestamp() then 'time'

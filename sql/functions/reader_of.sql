@@ -4,7 +4,7 @@ security definer
 set search_path to public, pg_temp
 as $$
 begin
-    if p_requester = session_user or pg_has_role(session_user, 'csv_service', 'member') then
+    if speaks_for(p_requester) then
         select r.reader, nullif(r.settings, '{}') into reader_of.reader, reader_of.settings
         from requesters as r
         where r.name = p_requester;
@@ -16,6 +16,7 @@ comment on function reader_of is $$
 The role that runs the exports of p_requester, and the settings that it runs them with;
 null: none.
 
-Everybody may ask for themselves.  About others only the service is told.
+Everybody may ask for themselves.  About others only the service and members of csv_admin
+are told.
 $$;
 grant execute on function reader_of to public;

@@ -1,6 +1,7 @@
 create or replace function remember_files()
 returns trigger
 language plpgsql
+security definer
 set search_path to public, pg_temp
 as $$
 begin
@@ -13,3 +14,6 @@ $$;
 comment on function remember_files() is $$
 Record which files the deleted exports leave behind.
 $$;
+
+-- Else a trigger on a table of their own lets anybody name files to delete.
+revoke execute on function remember_files from public;

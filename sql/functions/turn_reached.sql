@@ -1,7 +1,6 @@
 create or replace function turn_reached(p_priority integer)
 returns bigint
 language sql volatile
-security definer
 set search_path to public, pg_temp
 as $$
     select coalesce(pg_sequence_last_value(('exports_turn_' || p_priority)::regclass), 0);
@@ -9,3 +8,5 @@ $$;
 comment on function turn_reached is $$
 The turn that was claimed last with this priority.
 $$;
+
+revoke execute on function turn_reached from public;

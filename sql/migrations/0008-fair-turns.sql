@@ -22,6 +22,9 @@ alter table requesters
         check (least(max_seconds, max_requests_a_minute) >= 1),
     add constraint the_highest_priority_is_a_digit check (max_priority between 0 and 9);
 
+create index requesters_with_a_limit on requesters (name) where max_running is not null;
+comment on index requesters_with_a_limit is 'serves admit_exports';
+
 alter table exports disable trigger user;
 
 alter table exports

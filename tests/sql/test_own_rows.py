@@ -25,7 +25,6 @@ def users(conn: Conn) -> Iterator[Conn]:
             "select, insert, delete, update (status, priority, run_at, max_attempts, expires_at)"
             " on exports",
             "select on live_exports, sources",
-            "insert on deleted_files",
             "execute on function explain_as_reader, preview_as_reader",
         ):
             conn.execute(f"grant {grant} to {user}".encode())
