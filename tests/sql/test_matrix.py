@@ -458,3 +458,16 @@ def test_nobody_names_files_to_delete(world: Conn) -> None:
     with session_of(world, "alice"):
         assert value(world, "select delete_export(%s)", id) == f"{id}-1.csv"
     assert value(world, names) == [f"{id}-1.csv"]
+
+
+def test_who_may_not_delete_cannot_lock_the_queue(world: Conn) -> None:
+    """LOCK TABLE needs a right to change the whole table; docs/sql.md says so."""
+    lock = "lock table exports in share row exclusive mode"
+    for may_delete in (True, False):
+        with world.transaction(force_rollback=True), session_of(world, "alice"):
+            if may_delete:
+                world.execute(lock)
+            else:
+                with pytest.raises(errors.InsufficientPrivilege), world.transaction():
+                    world.execute(lock)
+        world.execute("revoke delete on exports from alice")
