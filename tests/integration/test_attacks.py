@@ -6,6 +6,7 @@ exports, file and keys are as they were.
 
 import asyncio
 import base64
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -22,7 +23,7 @@ from yarl import URL
 
 from service.keys import SCOPES
 
-from ..conftest import PATIENCE, Service, Start
+from ..conftest import DAMMED, PATIENCE, Service, Start, dam, eventually
 from ..processes import COMMAND
 from ..sql.test_matrix import GRANTS
 from ..sql.test_own_rows import session_of
@@ -522,18 +523,43 @@ async def psql_changes_the_rules(world: World) -> None:
 
 @attack
 async def psql_ends_a_session_of_the_service(world: World) -> None:
-    """pg_cancel_backend and pg_terminate_backend need a role of the same rights."""
+    """Of an export that runs, psql users can neither see the query nor end the session."""
+    before = world.of_bob()
     pids = (
         "select array_agg(pid) from pg_stat_activity"
         " where datname = current_database() and pid <> pg_backend_pid()"
     )
-    found = value(world.conn, pids) or []
-    assert found
-    with world.psql("alice") as conn:
-        for pid in found:
-            for function in ("pg_cancel_backend", "pg_terminate_backend"):
-                with pytest.raises(errors.InsufficientPrivilege):
-                    conn.execute(f"select {function}({pid})".encode())
+    running = f"{pids} and state = 'active' and strpos(query, '{SECRET}') > 0"
+    query = f"select '{SECRET}' as secret, id from ({DAMMED}) as _"
+    with dam(world.service.database):
+        submitted = await world.ask("POST", "/exports", "bob", json={"query": query})
+        id = json.loads(submitted.text)["jobId"]
+
+        async def runs() -> Any:
+            return value(world.conn, running.encode())
+
+        await eventually(runs)
+        found = value(world.conn, pids)
+        with world.psql("alice") as conn:
+            seen = conn.execute("select a::text from pg_stat_activity as a").fetchall()
+            assert SECRET not in str(seen)
+            for pid in found:
+                for function in ("pg_cancel_backend", "pg_terminate_backend"):
+                    with pytest.raises(errors.InsufficientPrivilege):
+                        conn.execute(f"select {function}({pid})".encode())
+
+    async def completed() -> bool:
+        answer = await world.ask("GET", f"/exports/{id}", "bob")
+        export = json.loads(answer.text)
+        assert export["attempt"] == 1 and export["status"] in (
+            "processing",
+            "completed",
+        )
+        return bool(export["status"] == "completed")
+
+    await eventually(completed)
+    assert (await world.ask("DELETE", f"/exports/{id}", "bob")).status == 204
+    assert world.of_bob() == before
 
 
 @attack
