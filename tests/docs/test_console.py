@@ -37,10 +37,14 @@ FORMS = (  # of what differs from one run to the next
 )
 
 
-def blocks(document: str, prompt: str) -> list[tuple[str, list[str]]]:
-    """Return the inputs at *prompt* in the console blocks, each with its output."""
+def blocks(document: str, prompt: str, after: str = "") -> list[tuple[str, list[str]]]:
+    """Return the inputs at *prompt* in the console blocks, each with its output.
+
+    If *after* is given, those that follow it in the document.
+    """
     found: list[tuple[str, list[str]]] = []
     text = (ROOT / document).read_text()
+    text = text[text.index(after) :]
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         if not block.startswith(prompt):
             continue

@@ -20,6 +20,7 @@ from service.postgres import embedded, schema
 from ..processes import Process
 from .test_console import blocks, missing
 
+SECTION = "## Rotate everything"
 DOCUMENT = "docs/security.md"
 ID = re.compile(r"\b[0-9a-f]{12}\b")
 FORMER = {"csv_service": "of the service", "csv_reader": "of the reader"}
@@ -86,7 +87,7 @@ def test_everything_is_rotated(scratch: Path, exports_dir: Path) -> None:
 def keys_are_rotated(url: str, database: str, id: str, former: str) -> None:
     keys = [former]
     ids: dict[str, str] = {}
-    for command, expected in blocks(DOCUMENT, "$ "):
+    for command, expected in blocks(DOCUMENT, "$ ", SECTION):
         ids.setdefault(ID.findall(" ".join([command, *expected]))[0], id)
         for shown, true in ids.items():
             command = command.replace(shown, true)
@@ -113,7 +114,7 @@ def keys_are_rotated(url: str, database: str, id: str, former: str) -> None:
 
 def passwords_are_rotated(admin: str) -> dict[str, str]:
     """Run the statements; return the new passwords."""
-    statements = blocks(DOCUMENT, "=> ")
+    statements = blocks(DOCUMENT, "=> ", SECTION)
     psql = embedded.find_binaries()[max(embedded.find_binaries())] / "psql"
     for wanted in (statements[:4], statements[4:]):
         done = subprocess.run(
