@@ -1,9 +1,12 @@
-"""A standby that follows a primary, and can replace it."""
+"""Servers for tests: a standby that can replace its primary, and one with TLS."""
 
 import os
 import shutil
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -15,6 +18,7 @@ LEFT_BEHIND = (".s.PGSQL.5432.lock", "postmaster.pid", "server.log")
 
 
 PATIENCE = 60.0  # seconds
+NEW_KEY = ("-newkey", "rsa:2048", "-nodes")
 
 
 def either(folders: list[Path], dbname: str) -> str:
@@ -57,3 +61,58 @@ def wait_for_standby(primary: Postgres) -> None:
             "select from pg_stat_replication where sync_state = 'sync'"
         ).fetchall():
             assert time.monotonic() < deadline, "the standby does not follow"
+
+
+@contextmanager
+def encrypted(folder: Path) -> Iterator[tuple[Postgres, str]]:
+    """Run a server with TLS, Debian's, because that of the wheels has none.
+
+    Yield it, and its conninfo.  It trusts certificates that its own has signed; see
+    `certificate`.
+    """
+    postgres = Postgres(folder, version=15)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with postgres:
+        pass  # this creates the folder
+    key, cert = postgres.data_dir / "server.key", postgres.data_dir / "server.crt"
+    _openssl("req", "-x509", *NEW_KEY, "-subj", "/CN=x", "-keyout", key, "-out", cert)
+    for file in (key, cert):
+        if postgres.user:
+            os.chown(file, postgres.user.pw_uid, postgres.user.pw_gid)
+        file.chmod(0o600)
+    postgres.settings |= {
+        "ssl": "on",
+        "ssl_ca_file": "server.crt",
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+    }
+    postgres.start()
+    conninfo = make_conninfo(
+        host="127.0.0.1",
+        port=port,
+        user="postgres",
+        dbname="postgres",
+        sslmode="require",
+    )
+    try:
+        yield postgres, conninfo
+    finally:
+        postgres.stop()
+
+
+def certificate(server: Postgres, folder: Path, name: str) -> dict[str, str]:
+    """Return parameters of a connection that shows a certificate for *name*."""
+    key, request, cert = (folder / f"{name}.{end}" for end in ("key", "csr", "crt"))
+    ours = server.data_dir
+    _openssl("req", *NEW_KEY, "-subj", f"/CN={name}", "-keyout", key, "-out", request)
+    _openssl(
+        *("x509", "-req", "-in", request, "-out", cert, "-set_serial", "1"),
+        *("-CA", ours / "server.crt", "-CAkey", ours / "server.key"),
+    )
+    key.chmod(0o600)
+    return {"sslcert": str(cert), "sslkey": str(key)}
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)

@@ -1,8 +1,6 @@
 """The pump reads a COPY with anything between the rows, and in pieces of any size."""
 
-import os
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,10 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors
-from psycopg.conninfo import make_conninfo
 
 from service.copying import pump
-from service.postgres import embedded, reader
+from service.postgres import reader
+
+from .. import servers
 
 Conn = psycopg.Connection[Any]
 
@@ -146,37 +145,8 @@ def test_a_descriptor_wakes_it(conn: Conn) -> None:
 
 @pytest.fixture
 def encrypted(scratch: Path) -> Iterator[str]:
-    """A server with TLS: Debian's, because that of the wheels has none."""
-    postgres = embedded.Postgres(scratch / "tls", version=15)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with postgres:
-        pass  # this creates the folder
-    key, cert = postgres.data_dir / "server.key", postgres.data_dir / "server.crt"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
-        + ["-keyout", str(key), "-out", str(cert)],
-        check=True,
-        capture_output=True,
-    )
-    for file in (key, cert):
-        if postgres.user:
-            os.chown(file, postgres.user.pw_uid, postgres.user.pw_gid)
-        file.chmod(0o600)
-    postgres.settings |= {
-        "ssl": "on",
-        "listen_addresses": "127.0.0.1",
-        "port": str(port),
-    }
-    postgres.start()
-    yield make_conninfo(
-        host="127.0.0.1",
-        port=port,
-        user="postgres",
-        dbname="postgres",
-        sslmode="require",
-    )
-    postgres.stop()
+    with servers.encrypted(scratch / "tls") as (_, conninfo):
+        yield conninfo
 
 
 @pytest.mark.newest

@@ -22,6 +22,7 @@ from service.postgres import embedded, schema
 from service.postgres.connections import DatabaseError
 from service.postgres.reader import Readers
 
+from .. import servers
 from ..conftest import DAMMED, Service, Start, dam, eventually
 from .test_client import Shell
 
@@ -264,6 +265,38 @@ async def test_readers_have_passwords_of_their_own(
         with pytest.raises(DatabaseError, match="given already has a password"):
             schema.add_reader(passwords, "given")
     readers.close()
+
+
+async def test_readers_log_in_with_the_certificate_of_the_service(
+    scratch: Path, tmp_path: Path, start: Start
+) -> None:
+    keys = {}
+    with servers.encrypted(scratch / f"certificates-{uuid.uuid4().hex}") as (
+        server,
+        conninfo,
+    ):
+        shown = servers.certificate(server, tmp_path, "exports")
+        asked = make_conninfo(conninfo, **shown)
+        (server.data_dir / "pg_hba.conf").write_text(
+            "local all all trust\nhostssl all all all cert map=exports\n"
+        )
+        (server.data_dir / "pg_ident.conf").write_text(
+            "exports exports postgres\nexports exports csv_reader\n"
+            "exports exports leads_reader\nexports exports deals_reader\n"
+        )
+        local = make_conninfo(conninfo, host=str(server.data_dir), sslmode="disable")
+        with psycopg.connect(local, autocommit=True) as conn:
+            conn.execute("select pg_reload_conf()")
+        with pytest.raises(psycopg.OperationalError, match="certificate"):
+            psycopg.connect(conninfo)
+        schema.migrate(asked)
+        with psycopg.connect(asked, autocommit=True) as conn:
+            for name, table in zip(("ann", "bob"), TABLES):
+                conn.execute(f"create table {table} as select '{table}' as kind")
+                schema.add_reader(asked, f"{table}_reader")
+                conn.execute(f"grant select on {table} to {table}_reader")
+                keys[name] = requester(conn, name, reader=f"{table}_reader")
+        await each_reads_their_own(await start(database_url=asked, auth="keys"), keys)
 
 
 TENANTS = """
