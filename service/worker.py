@@ -27,6 +27,7 @@ GATHER = 0.002  # seconds in which slots become free together, while others are 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds after a claim has failed
 PAUSE_WITHOUT_FILE = 5.0  # seconds after a file could not be created
 LOOK_EVERYWHERE = 1.0  # seconds between claims that also search below the floors
+LATE = 0.25  # seconds in which what is submitted is committed, as a rule
 
 
 class Worker:
@@ -58,8 +59,11 @@ class Worker:
         self._wake = asyncio.Event()  # there is work, or a free slot, or we drain
         self._busy = 0  # number of slots in use
         self._running: set[RunningAttempt] = set()
-        # for each priority, the turn of the export claimed last
-        self._floors: list[int | None] = [None] * PRIORITIES
+        # for each priority, the turn of the export claimed last; and what it was twice
+        # before, at least LATE ago
+        self._reached: list[int | None] = [None] * PRIORITIES
+        self._before = self._floors = [*self._reached]
+        self._moved_at = 0.0
         self._looked_everywhere = 0.0
         self._no_room = False
         self._cannot_create = ""  # why the last attempt could not create its file
@@ -178,14 +182,18 @@ class Worker:
 
     async def _claim(self, everywhere: bool, limit: int) -> list[Export]:
         """Claim at or above the floors, or *everywhere*; see `claim_exports`."""
+        now = time.monotonic()
         if everywhere:
-            self._looked_everywhere = time.monotonic()
+            self._looked_everywhere = now
+        if now - self._moved_at > LATE:
+            self._floors, self._before = self._before, [*self._reached]
+            self._moved_at = now
         floors = None if everywhere else self._floors
         claimed = await self._queue.claim(
             self.name, self._settings.lease, floors, limit
         )
         for export in sorted(claimed, key=attrgetter("turn")):
-            self._floors[export.priority] = export.turn
+            self._reached[export.priority] = export.turn
             assert export.started_at
             waited = (export.started_at - export.run_at).total_seconds()
             self._metrics.claim_latency.observe(max(0, waited))

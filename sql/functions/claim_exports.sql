@@ -60,8 +60,8 @@ fencing token: the worker presents it to every later call.  Fewer rows than
 p_limit mean that no more wait for a worker.
 
 p_floors[priority + 1] is the turn of the export of that priority that the worker
-claimed last.  Nothing before it was waiting then, so the search begins there.  This
-skips the index entries of exports that were claimed since some old snapshot was
+claimed a moment ago.  Nothing before it was waiting then, so the search begins there.
+This skips the index entries of exports that were claimed since some old snapshot was
 taken, which cost time.  The worker leaves p_floors out once a second, to find
 exports that returned to their old place, were committed late, or have become due.
 $$;

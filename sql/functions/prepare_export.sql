@@ -46,8 +46,6 @@ begin
     wanted.created_at := clock_timestamp();
     -- A run_at in the past becomes now, so the exports of one statement differ.
     wanted.run_at := greatest(wanted.run_at, wanted.created_at);
-    select * into wanted.waits_for, wanted.turn
-    from queue_up(wanted.requested_by, wanted.priority, wanted.run_at);
     if wanted.source is null and wanted.query is null then
         wanted.source := coalesce(
             nullif(current_setting('exports.default_source', true), ''), 'users'
@@ -121,6 +119,9 @@ begin
             wanted.settings
         );
     end if;
+    -- At last: meanwhile, turns go by.
+    select * into wanted.waits_for, wanted.turn
+    from queue_up(wanted.requested_by, wanted.priority, wanted.run_at);
     return wanted;
 end
 $$;
