@@ -180,6 +180,13 @@ def asking(
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="print JSON, for programs"
 )
+how_many = click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="how many, at most",
+)
 one_id = click.argument("id", type=click.UUID)
 many_ids = click.argument("ids", type=click.UUID, nargs=-1, required=True)
 
@@ -373,13 +380,7 @@ async def download(client: Client, id: UUID, to: str | None, as_json: bool) -> N
 @asking("list")
 @click.option("--status", type=STATUS, help="only those with this status")
 @click.option("--source", metavar="RELATION", help="only those of this relation")
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=20,
-    show_default=True,
-    help="how many, at most",
-)
+@how_many
 @as_json
 async def list_(
     client: Client, status: str | None, source: str | None, limit: int, as_json: bool
@@ -481,13 +482,7 @@ async def link(
 @click.argument("id", type=click.UUID, required=False)
 @click.option("--action", metavar="ACTION", help="only this, such as downloaded")
 @click.option("--requester", metavar="NAME", help="only of this requester")
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=20,
-    show_default=True,
-    help="how many, at most",
-)
+@how_many
 @as_json
 async def activity(
     client: Client,

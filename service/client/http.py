@@ -183,17 +183,9 @@ class Client:
 
     async def page(self, limit: int, **restrictions: str | None) -> list[Export]:
         """Return the newest exports, page after page, up to *limit*."""
-        given = {name: value for name, value in restrictions.items() if value}
-        found: list[Export] = []
-        url = (self.url / "exports").with_query(given | {"limit": min(limit, PAGE)})
-        while True:
-            async with self._answer("GET", url) as answer:
-                with self._reaching():
-                    found += map(Export.of, (await answer.json())["exports"])
-                following = answer.links.get("next")
-            if len(found) >= limit or not following:
-                return found[:limit]
-            url = url.update_query(cursor=URL(following["url"]).query["cursor"])
+        return [
+            Export.of(one) for one in await self._pages("exports", limit, restrictions)
+        ]
 
     async def me(self) -> dict[str, Any]:
         """Return whom the key speaks for, and its scopes; both are None without AUTH."""
@@ -230,13 +222,19 @@ class Client:
         self, limit: int, **restrictions: str | None
     ) -> list[dict[str, Any]]:
         """Return the newest activities, page after page, up to *limit*."""
+        return await self._pages("activity", limit, restrictions)
+
+    async def _pages(
+        self, name: str, limit: int, restrictions: dict[str, str | None]
+    ) -> list[dict[str, Any]]:
+        """Return up to *limit* of the list *name*, which is also its path and member."""
         given = {name: value for name, value in restrictions.items() if value}
         found: list[dict[str, Any]] = []
-        url = (self.url / "activity").with_query(given | {"limit": min(limit, PAGE)})
+        url = (self.url / name).with_query(given | {"limit": min(limit, PAGE)})
         while True:
             async with self._answer("GET", url) as answer:
                 with self._reaching():
-                    found += (await answer.json())["activity"]
+                    found += (await answer.json())[name]
                 following = answer.links.get("next")
             if len(found) >= limit or not following:
                 return found[:limit]
