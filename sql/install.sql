@@ -69,6 +69,7 @@ select not exists (select from exports_migrations where name = '0011-own-rows') 
 \ir functions/announce_exports.sql
 \ir functions/announce_keys.sql
 \ir functions/base_type.sql
+\ir functions/call_as.sql
 \ir functions/cancel_export.sql
 \ir functions/check_limits.sql
 \ir functions/check_priority.sql
