@@ -4,8 +4,8 @@ import json
 import re
 import shlex
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from service.postgres.reader import Readers
 from .. import servers
 from ..conftest import DAMMED, Service, Start, dam, eventually
 from .test_client import Shell
+from .test_keys import Made, asking, make_key
 
 pytestmark = pytest.mark.newest
 
@@ -33,19 +34,10 @@ Conn = psycopg.Connection[Any]
 SECRET = "SECRET-OF-BOB"
 
 
-def requester(conn: Conn, name: str, **changes: object) -> str:
+def requester(conn: Conn, name: str, **changes: object) -> Made:
     """Make a requester, and return a key of theirs."""
     conn.execute("select set_requester(%s, %s)", [name, Jsonb(changes)])
-    row = conn.execute("select key from create_key(%s)", [name]).fetchone()
-    assert row
-    return str(row[0])
-
-
-@asynccontextmanager
-async def asking(service: Service, key: str) -> AsyncIterator[Service]:
-    headers = {"Authorization": f"Bearer {key}"}
-    async with aiohttp.ClientSession(service.url, headers=headers) as http:
-        yield Service(service.url, http, service.settings, service.database)
+    return make_key(conn, name)
 
 
 async def file_of(service: Service, export: dict[str, Any]) -> str:
@@ -66,7 +58,7 @@ TABLES = ("leads", "deals")
 
 
 @pytest.fixture
-def tables(conn: Conn, roles: list[str]) -> dict[str, str]:
+def tables(conn: Conn, roles: list[str]) -> dict[str, Made]:
     """Two tables, each with a reader of its own; the keys of ann and bob."""
     keys = {}
     for name, table in zip(("ann", "bob"), TABLES):
@@ -78,7 +70,7 @@ def tables(conn: Conn, roles: list[str]) -> dict[str, str]:
     return keys
 
 
-async def each_reads_their_own(service: Service, keys: dict[str, str]) -> None:
+async def each_reads_their_own(service: Service, keys: dict[str, Made]) -> None:
     for name, mine, other in (("ann", "leads", "deals"), ("bob", "deals", "leads")):
         async with asking(service, keys[name]) as asker:
             async with asker.http.get("/sources") as answer:
@@ -103,14 +95,14 @@ async def each_reads_their_own(service: Service, keys: dict[str, str]) -> None:
 
 
 async def test_each_reader_reads_what_is_granted_to_it(
-    tables: dict[str, str], start: Start
+    tables: dict[str, Made], start: Start
 ) -> None:
     service = await start(auth="keys")
     await each_reads_their_own(service, tables)
 
 
 async def test_a_grant_that_is_revoked_fails_the_run(
-    tables: dict[str, str], conn: Conn, start: Start
+    tables: dict[str, Made], conn: Conn, start: Start
 ) -> None:
     service = await start(auth="keys", work=False)
     async with asking(service, tables["ann"]) as ann:
@@ -124,7 +116,7 @@ async def test_a_grant_that_is_revoked_fails_the_run(
 
 
 async def test_a_reader_that_is_gone_fails_the_run(
-    tables: dict[str, str], conn: Conn, start: Start
+    tables: dict[str, Made], conn: Conn, start: Start
 ) -> None:
     service = await start(auth="keys", work=False)
     async with asking(service, tables["ann"]) as ann:
@@ -138,7 +130,7 @@ async def test_a_reader_that_is_gone_fails_the_run(
 
 
 async def test_readers_share_no_session_and_cannot_end_each_others(
-    tables: dict[str, str], conn: Conn, start: Start
+    tables: dict[str, Made], conn: Conn, start: Start
 ) -> None:
     conn.execute("grant select on users to leads_reader")
     service = await start(auth="keys", worker_slots=2)
@@ -179,7 +171,7 @@ async def test_readers_share_no_session_and_cannot_end_each_others(
 
 
 def test_idle_connections_are_bounded_for_all_readers_together(
-    tables: dict[str, str], conn: Conn, database: str
+    tables: dict[str, Made], conn: Conn, database: str
 ) -> None:
     readers = Readers(Settings(database_url=database, worker_slots=2), database)
     own: dict[str, str] = {}
@@ -409,7 +401,7 @@ TRIES: dict[str, tuple[dict[str, Any], bool]] = {
 
 
 @pytest.fixture
-def tenants(conn: Conn) -> Iterator[dict[str, str]]:
+def tenants(conn: Conn) -> Iterator[dict[str, Made]]:
     """Tables with row-level security; the keys of ann, bob, and of one without."""
     name = conn.info.dbname
     conn.execute(TENANTS.replace("{database}", name).encode())
@@ -422,7 +414,7 @@ def tenants(conn: Conn) -> Iterator[dict[str, str]]:
 
 
 async def test_no_tenant_exports_rows_of_another(
-    tenants: dict[str, str], start: Start
+    tenants: dict[str, Made], start: Start
 ) -> None:
     service = await start(auth="keys", worker_slots=4)
     found = []
@@ -486,7 +478,7 @@ async def test_no_tenant_exports_rows_of_another(
 
 
 async def test_a_psql_user_keeps_the_settings_that_they_have(
-    tenants: dict[str, str], conn: Conn, roles: list[str], start: Start
+    tenants: dict[str, Made], conn: Conn, roles: list[str], start: Start
 ) -> None:
     roles.append("tenant_1")
     conn.execute(
@@ -513,7 +505,7 @@ async def test_a_psql_user_keeps_the_settings_that_they_have(
 
 @pytest.mark.parametrize("source", ["orders", "parts"])
 async def test_lanes_are_no_way_around(
-    tenants: dict[str, str],
+    tenants: dict[str, Made],
     conn: Conn,
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
@@ -546,12 +538,11 @@ async def test_lanes_are_no_way_around(
 
 
 async def test_what_a_requester_has_can_be_changed_over_http(
-    tables: dict[str, str], conn: Conn, start: Start
+    tables: dict[str, Made], conn: Conn, start: Start
 ) -> None:
     service = await start(auth="keys", work=False)
-    row = conn.execute("select key from create_key('eve', '{admin}')").fetchone()
-    assert row
-    async with asking(service, tables["ann"]) as ann, asking(service, row[0]) as eve:
+    boss = make_key(conn, "eve", "admin")
+    async with asking(service, tables["ann"]) as ann, asking(service, boss) as eve:
         assert await ann.export(source="leads")
 
         async def changed(name: str, status: int, **changes: Any) -> dict[str, Any]:
@@ -661,7 +652,7 @@ async def test_commands_make_readers_and_requesters(
 
 
 async def test_whom_a_proxy_names_has_their_reader(
-    tables: dict[str, str], start: Start
+    tables: dict[str, Made], start: Start
 ) -> None:
     service = await start(auth="proxy", auth_proxies="127.0.0.0/8")
     for name, mine in (("ann", "leads"), ("bob", "deals"), ("eve", "users")):
@@ -683,7 +674,7 @@ async def test_nobody_who_shows_no_key_changes_requesters(start: Start) -> None:
 
 
 async def test_a_reader_that_cannot_log_in_is_said_to(
-    tables: dict[str, str], conn: Conn, start: Start
+    tables: dict[str, Made], conn: Conn, start: Start
 ) -> None:
     service = await start(auth="keys")
     async with asking(service, tables["ann"]) as ann:
@@ -738,7 +729,7 @@ async def test_the_example_with_tenants_works(
         " select n as id, 40 + n % 3 as tenant_id from generate_series(1, 30) as n"
     )
     *_, key = await follow(example("an application with tenants"), shell, conn)
-    async with asking(service, key) as acme:
+    async with asking(service, Made("", key)) as acme:
         file = await file_of(acme, await acme.export(source="orders"))
         assert {line.partition(",")[2] for line in file.split()} == {"tenant_id", "42"}
         assert "no query" in await refusal(acme, query="select * from orders")

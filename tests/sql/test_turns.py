@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
 from .test_transitions import DIGEST, age_lease, value
 
@@ -36,14 +37,7 @@ def claim(conn: Conn, limit: int = 1) -> list[str]:
 
 
 def limit(conn: Conn, requester: str, **limits: int | None) -> None:
-    conn.execute(
-        "insert into requesters (name) values (%s) on conflict do nothing", [requester]
-    )
-    for name, most in limits.items():
-        conn.execute(
-            f"update requesters set {name} = %s where name = %s".encode(),
-            [most, requester],
-        )
+    conn.execute("select set_requester(%s, %s)", [requester, Jsonb(limits)])
 
 
 def end_all(conn: Conn, requester: str) -> None:
